@@ -1,0 +1,69 @@
+# Everything runs as root on a fresh Debian; `setup` costs nothing when all is there.
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+export LAB_REQUIRED := 1
+LAB_ENGINES ?= 28.5
+ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py)
+
+.PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
+help:
+	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (2 minutes)"
+	@echo "make test    all tests, from pure functions to real Docker hosts"
+	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
+	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"
+	@echo "make bench   measures traffic, attachments and thousands of hosts, into docs/benchmarks (25 minutes; FIGURES=\"run tcp\" for some)"
+	@echo "make plugin  the managed plugin, into dist/plugin, for \`docker plugin create\`; needs a Docker Engine"
+	@echo "make release wheel, source, managed plugin, SBOM and checksums, into dist"
+	@echo "make screenshot    the page of a small cluster, into docs/page.png (1 minute)"
+	@echo "make lint types imports unit    the quick checks, alone"
+
+setup:
+	@scripts/setup
+
+browser:
+	@scripts/setup --browser
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: setup
+	$(PYTHON) -m mypy
+
+imports: setup
+	.venv/bin/lint-imports
+
+unit: browser
+	$(PYTHON) -m pytest tests/unit
+
+soak: setup
+	SOAK_EXAMPLES=$${SOAK_EXAMPLES:-20000} $(PYTHON) -m pytest --timeout 7200 \
+		tests/unit/test_ipam_machine.py tests/contract/test_ipam_machine.py
+
+test: browser
+	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+test-engines:
+	@set -e; for engine in $(LAB_ENGINES); do \
+		echo "Docker Engine $$engine"; \
+		LAB_ENGINE=$$engine scripts/setup; \
+		LAB_ENGINE=$$engine $(PYTHON) -m pytest $(ENGINE_TESTS); \
+	done
+
+demo: setup
+	@$(PYTHON) -m tests.lab.demo
+
+bench: setup
+	$(PYTHON) -m tests.bench --write $(FIGURES)
+
+plugin:
+	@scripts/plugin dist/plugin
+
+release:
+	@scripts/release
+
+screenshot: browser
+	$(PYTHON) -m tests.lab.screenshot
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""What one host does about the others, off the request path."""

@@ -1,0 +1,45 @@
+"""Forgets the removals of networks, when nobody is left who must hear of them."""
+
+from collections.abc import Callable, Mapping
+
+from store import records
+from store.codec import BadRecord, decode
+from store.interface import Delete, Entry, Store
+from store.records import DockerNetwork
+
+REST = 600.0  # seconds a removal stays known after the last host has left: longer than any `docker network create`
+
+
+def read(entry: Entry) -> DockerNetwork | None:
+    """None for a record of another version's making: that is told when it is about to be acted on."""
+    try:
+        return decode(DockerNetwork, entry.value)
+    except BadRecord:
+        return None
+
+
+class Removals:
+    """A removal is remembered until no host is left in the network, those that are away included: a host that is silent
+    for the whole lease time is no longer one of its peers."""
+
+    def __init__(self, store: Store, host: str, clock: Callable[[], float]) -> None:
+        """`clock` is this host's own, in seconds."""
+        self._store, self._host, self._clock = store, host, clock
+        self._seen: dict[str, tuple[int, float]] = {}  # version, and since when it stands so
+
+    def forget(self, entries: Mapping[str, Entry]) -> None:
+        """One look at the cluster's networks."""
+        now, before, self._seen = self._clock(), self._seen, {}
+        for key, entry in entries.items():
+            record = read(entry)
+            if record is None or not record.removed:
+                continue
+            version, since = before.get(key, (entry.version, now))
+            self._seen[key] = (version, since) if version == entry.version else (entry.version, now)
+            # All hosts would come at once; the one that wrote it comes first.
+            rest = REST if record.host == self._host else 2 * REST
+            if now - self._seen[key][1] > rest and not self._peers(record):
+                self._store.commit(Delete(key, entry.version))
+
+    def _peers(self, record: DockerNetwork) -> bool:
+        return bool(self._store.read(records.peers_prefix(record.pools[0])).entries)

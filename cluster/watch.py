@@ -1,0 +1,37 @@
+"""Follows what the hosts share of their networks, as the view that forwarding is made from."""
+
+from collections.abc import Callable, Sequence
+
+from cluster.following import Following
+from driver.view import View
+from store.copy import Changes
+from store.interface import Store
+from store.ip import IPNetwork
+from store.records import POOLS, pools_with_holder, pools_with_peer
+
+
+class Watch:
+    def __init__(self, store: Store, host: str, listeners: Sequence[Callable[[], object]]) -> None:
+        self._following, self._listeners = Following(store, host, POOLS, self._take), listeners
+        self._view: View | None = None
+        self.start, self.stop, self.age = self._following.start, self._following.stop, self._following.age
+
+    def view(self) -> View | None:
+        """The last that the store said, None if it has not answered since the start."""
+        return self._view
+
+    def peers_of(self, host: str) -> list[IPNetwork]:
+        """The networks in which the store has this host as a peer."""
+        return pools_with_peer(self._view.entries if self._view else (), host)
+
+    def pools_of(self, host: str) -> list[tuple[str, IPNetwork]]:
+        """The pools, each with its space, of which the store has this host as a holder."""
+        return pools_with_holder(self._view.entries if self._view else (), host)
+
+    def _take(self, changes: Changes) -> None:
+        if self._view is not None and not changes:
+            return
+        values = {key: entry.value if entry else None for key, entry in changes.items()}
+        self._view = (self._view or View({})).after(values)
+        for listener in self._listeners:
+            listener()

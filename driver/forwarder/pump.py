@@ -1,0 +1,119 @@
+"""Carries packets: from TUN devices to the peers that have their destinations, and back."""
+
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass, field, replace
+
+from driver.forwarder import wire
+from driver.forwarder.control import Link, Peer
+from driver.forwarder.table import Table
+from driver.forwarder.underlay import Address, Inbox, Outbox
+
+BURST = 32  # packets of one device, or batches of datagrams, before the others have their turn
+ROOM = wire.VNET.size + 0xFFFF  # the largest IP packet
+GONE = (errno.EBADFD, errno.ENODEV)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Packets that were not carried, and why."""
+
+    strangers: int = 0  # datagrams of a sender that is no peer of the network
+    malformed: int = 0
+    spoofed: int = 0  # inner source address that is not the sender's
+    unknown: int = 0  # inner destination that no peer has
+    unsent: int = 0  # refused by the underlay: too large, no route, no room
+    unwritten: int = 0  # refused by the kernel at the TUN device
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """A network: its device, and its peers."""
+
+    link: Link
+    descriptor: int
+    port: int  # of all peers
+    peers: dict[str, Peer] = field(default_factory=dict)
+    table: Table[Address] = field(default_factory=lambda: Table(()))
+    senders: set[Address] = field(default_factory=set)
+
+    def put(self, peer: Peer) -> None:
+        self._set({**self.peers, peer.host: peer})
+
+    def drop(self, host: str) -> None:
+        self._set({name: peer for name, peer in self.peers.items() if name != host})
+
+    def _set(self, peers: dict[str, Peer]) -> None:
+        addresses = {peer.host: (peer.address, self.port) for peer in peers.values()}
+        self.peers, self.senders = peers, set(addresses.values())
+        self.table = Table((block, addresses[peer.host]) for peer in peers.values() for block in peer.blocks)
+
+
+class Pump:
+    def __init__(self, udp: socket.socket) -> None:
+        self._counters = Counters()
+        self._outbox, self._inbox = Outbox(udp), Inbox(udp)
+        self.tunnels: dict[int, Tunnel] = {}  # by VNI
+        self._burst = int.from_bytes(os.urandom(4))
+        self._room = memoryview(bytearray(ROOM))
+
+    def counters(self) -> Counters:
+        counted = self._counters
+        malformed = counted.malformed + self._inbox.malformed
+        return replace(counted, malformed=malformed, unsent=self._outbox.unsent)
+
+    def from_tun(self, tunnel: Tunnel) -> bool:
+        """Send what the kernel routed to the device; False when the device is gone."""
+        try:
+            for _ in range(BURST):
+                length = os.readv(tunnel.descriptor, [self._room])
+                self._send(tunnel, self._room[wire.VNET.size : length])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return False
+        finally:
+            self._outbox.flush()
+        return True
+
+    def _send(self, tunnel: Tunnel, packet: memoryview) -> None:
+        try:
+            target = tunnel.table.find(wire.destination(packet))
+            if target is None:
+                self._counters.unknown += 1
+            elif (header := wire.header(tunnel.link.vni, self._room)) is not None:
+                self._outbox.queue(header, packet.tobytes(), target)
+            else:
+                self._burst = self._burst + 1 & 0xFFFFFFFF
+                parts, size = wire.segments(tunnel.link.vni, self._burst, self._room, packet)
+                self._outbox.send(parts, size, target)
+        except (wire.Malformed, IndexError, struct.error):  # whoever is root here can make a device send anything
+            self._counters.malformed += 1
+
+    def from_udp(self) -> None:
+        """Hand the kernel what peers sent."""
+        for batch, size, sender in self._inbox.batches(BURST):
+            if any(sender in tunnel.senders for tunnel in self.tunnels.values()):
+                for packet in wire.packets(batch, size):
+                    self._write(packet, sender)
+            else:
+                self._counters.strangers += -(-len(batch) // size)
+
+    def _write(self, packet: wire.Packet | None, sender: Address) -> None:
+        if packet is None:
+            self._counters.malformed += 1
+            return
+        tunnel = self.tunnels.get(packet.vni)
+        if tunnel is None or sender not in tunnel.senders:
+            self._counters.strangers += 1
+        elif tunnel.table.find(packet.source) != sender:
+            self._counters.spoofed += 1
+        else:
+            try:
+                os.writev(tunnel.descriptor, packet.parts)
+            except OSError:
+                self._counters.unwritten += 1

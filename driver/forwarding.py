@@ -1,0 +1,68 @@
+"""What this host forwards: our own table, the accepts beside Docker's rules, and the kernel's switches."""
+
+from collections.abc import Sequence
+
+from driver import firewall, nft, sysctl
+from driver.backends.interface import Underlay
+from driver.errors import KernelError
+from driver.filter import Member, Sets, members, sets
+from driver.goal import LocalNetwork
+from driver.model import Network
+
+
+class Forwarding:
+    """For the reconciler's thread."""
+
+    def __init__(self) -> None:
+        self._nft = nft.Nft()
+        self._members: dict[Network, frozenset[Member]] = {}
+        self._asked: tuple[Sequence[LocalNetwork], str | None] | None = None
+        self._wanted: Sets = {}
+        self._settled = False
+        self._generation = 0
+
+    def settle(self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool) -> list[str]:
+        """What failed: it names the device of every network, since none is guarded. Without a `look` at what others
+        may have changed, only what is wanted anew is done."""
+        asked = networks, underlay.dev if underlay else None
+        try:
+            if asked != self._asked:
+                self._wanted, self._asked, self._settled = self._sets(*asked), asked, False
+            if look or not self._settled:
+                versions = {pool.version for local in networks for pool in local.network.pools}
+                self._settle(sorted(versions), asked[1])
+                self._settled = True
+        except KernelError as error:
+            self._settled = False
+            return [f"{', '.join(local.network.device for local in networks) or 'no network'}: {error}"]
+        return []
+
+    def _sets(self, networks: Sequence[LocalNetwork], dev: str | None) -> Sets:
+        self._members = {local.network: self._known_members(local) for local in networks}
+        senders = [member for some in self._members.values() for member in some]
+        endpoints = [endpoint for local in networks for endpoint in local.endpoints]
+        return sets(list(self._members), senders, endpoints, dev)
+
+    def _settle(self, versions: Sequence[int], dev: str | None) -> None:
+        """Our own rules first: what Docker is told to let pass must already be judged by them."""
+        self._nft.settle(self._wanted)
+        if self._may_differ():
+            firewall.allow(versions)
+            self._generation = nft.read_generation()
+        if dev is not None:
+            for version in versions:
+                if not sysctl.forwards(version):
+                    firewall.close(version)
+                sysctl.ensure_forwarding(version, dev)
+
+    def _may_differ(self) -> bool:
+        """Whether anybody's rules have changed, as far as that can be told without running a command."""
+        return self._generation != nft.read_generation() or any(map(firewall.has_old_tables, firewall.TOOLS))
+
+    def _known_members(self, local: LocalNetwork) -> frozenset[Member]:
+        """Where the other hosts are not known, they stay who they were: before a restart, if need be."""
+        if local.remotes is not None:
+            return members(local.network, local.remotes)
+        if local.network in self._members:
+            return self._members[local.network]
+        return frozenset(m for m in nft.read_members() if (m.port, m.vni) == (local.network.port, local.network.vni))

@@ -1,0 +1,112 @@
+"""What of a host's own network concerns us: the interface to the other hosts, and the prefixes that are in use.
+
+From what driver/kernel has read."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from driver import offload
+from driver.backends.interface import Underlay
+from driver.errors import KernelError
+from store.ip import IPAddress, IPInterface, IPNetwork
+
+DEPRECATED, TEMPORARY = 0x20, 0x01  # IFA_F_*
+GLOBAL_SCOPE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoute:
+    """A unicast route of the main table that is not ours."""
+
+    destination: IPNetwork
+    index: int | None  # of its interface
+    is_direct: bool  # no gateway in between
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    index: int
+    name: str
+    up: bool
+    mtu: int
+    other_end: int | None  # the index of a veth's other end, in the namespace where that is
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeen:
+    index: int  # of its interface
+    interface: IPInterface
+    scope: int
+    flags: int  # IFA_F_*
+
+
+def underlay(
+    links: Sequence[LinkSeen],
+    addresses: Sequence[AddressSeen],
+    routes: Iterable[HostRoute],
+    dev: str | None,
+    advertised: tuple[IPAddress, ...],
+) -> Underlay:
+    names, routes = {link.index: link.name for link in links}, list(routes)
+    found = dev or _dev_with(addresses, names, advertised) or _default_dev(routes, names)
+    if found is None:
+        raise KernelError("this host has no default route; set FLANNELPY_IFACE to the interface to other hosts")
+    link = next((link for link in links if link.name == found), None)
+    if link is None:
+        raise KernelError(f"there is no interface {found}")
+    best = _best_addresses(addresses, link.index)
+    if not best:
+        raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
+    broken = offload.known_broken(found)
+    return Underlay(found, link.mtu, best, advertised or best, _on_link(routes, link.index), broken)
+
+
+def _dev_with(addresses: Iterable[AddressSeen], names: dict[int, str], advertised: tuple[IPAddress, ...]) -> str | None:
+    """None also where an advertised address is not on this host, as behind NAT."""
+    return next((names.get(seen.index) for seen in addresses if seen.interface.ip in advertised), None)
+
+
+def _default_dev(routes: Iterable[HostRoute], names: dict[int, str]) -> str | None:
+    """IPv4's before IPv6's."""
+    defaults = [route for route in routes if route.destination.prefixlen == 0 and route.index is not None]
+    best = min(defaults, key=lambda route: (route.destination.version, route.metric), default=None)
+    return names[best.index] if best and best.index is not None else None
+
+
+def _best_addresses(addresses: Iterable[AddressSeen], index: int) -> tuple[IPAddress, ...]:
+    """At most one per family, IPv4 first."""
+    best: dict[int, IPAddress] = {}
+    for seen in addresses:
+        address = seen.interface.ip
+        fleeting = seen.flags & (DEPRECATED | TEMPORARY) if address.version == 6 else 0
+        if seen.index == index and seen.scope == GLOBAL_SCOPE and not fleeting:
+            best.setdefault(address.version, address)
+    return tuple(best[version] for version in sorted(best))
+
+
+def _on_link(routes: Iterable[HostRoute], index: int) -> tuple[IPNetwork, ...]:
+    return tuple(r.destination for r in routes if r.index == index and r.is_direct and r.destination.prefixlen)
+
+
+def tunnels(ip: Any) -> dict[str, tuple[int, int]]:
+    """VNI and port of every VXLAN device that can be seen from here."""
+    found = {}
+    for link in ip.get_links(kind="vxlan"):
+        info = link.get("linkinfo")
+        data = info.get("data") if info else None
+        if data:
+            found[link.get("ifname")] = (data.get("vxlan_id") or 0, data.get("vxlan_port") or 0)
+    return found
+
+
+def index_of(ip: Any, kind: str, mac: str) -> int | None:
+    """The link of that kind with that MAC."""
+    return next((link["index"] for link in ip.get_links(kind=kind) if link.get("address") == mac), None)
+
+
+def prefixes_in_use(addresses: Iterable[AddressSeen], routes: Iterable[HostRoute]) -> list[IPNetwork]:
+    used = [seen.interface.network for seen in addresses]
+    return [*used, *(route.destination for route in routes if route.destination.prefixlen)]

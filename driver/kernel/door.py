@@ -1,0 +1,257 @@
+"""All that is asked of the kernel: reading what is ours, changing it, and looking at the host's own network.
+
+Errors leave as KernelError, with the operation as an operator would type it."""
+
+import errno
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from types import TracebackType
+from typing import Any, Self
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from driver import host_network
+from driver.backends.interface import Underlay
+from driver.errors import KernelError
+from driver.host_network import LinkSeen
+from driver.kernel.links import add_link, put_link, put_state, read_network_link
+from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
+from driver.kernel.seen import details_of, link_of
+from driver.kernel.tables import ALREADY_GONE, Tables, is_entry
+from driver.one_by_one import one_by_one
+from driver.plan import Operation, Put
+from driver.state import Address, BridgeLink, EndpointLink, LinkState, Object, State, VxlanLink, state_of
+from store.ip import IPAddress, IPNetwork
+
+NO_PREFIX_ROUTE, NO_DAD = 0x200, 0x02  # IFA_F_*
+
+
+class Kernel:
+    """For one thread. `netns` names a network namespace other than the caller's."""
+
+    def __init__(self, netns: str | None = None) -> None:
+        self._ip = IPRoute(netns=netns) if netns else IPRoute()
+        try:
+            self._tables = Tables(netns)
+        except OSError:
+            self._ip.close()
+            raise
+        self._indexes: dict[str, int] = {}  # of links, as long as this socket makes and removes none
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._tables.close()
+        self._ip.close()
+
+    def forget_links(self) -> None:
+        """Others may have made and removed links since this socket last looked."""
+        self._indexes.clear()
+
+    # reading
+
+    def read(self) -> State:
+        """All objects of ours, as they are.
+
+        One question for all links: one asked for by its number may be gone with its container before the answer."""
+        with _explained("reading the kernel's tables"):
+            links = [(link_of(raw), raw) for raw in self._tables.links()]
+            names = {link.index: link.name for link, _ in links}
+            self._indexes = {name: index for index, name in names.items()}
+            ours = {index: name for index, name in names.items() if name.startswith((NETWORK_LINK, ENDPOINT_LINK))}
+            return state_of(
+                [
+                    *_links((link, raw) for link, raw in links if link.index in ours),
+                    *self._addresses(ours),
+                    *self._neighbours(ours),
+                    *self._tables.routes(names),
+                ]
+            )
+
+    def _names(self) -> dict[int, str]:
+        return {link.index: link.name for link in map(link_of, self._tables.links())}
+
+    def _addresses(self, ours: dict[int, str]) -> Iterator[Object]:
+        for seen in self._tables.addresses():
+            if seen.index in ours and not seen.interface.ip.is_link_local:
+                yield Address(ours[seen.index], seen.interface)
+
+    def _neighbours(self, ours: dict[int, str]) -> Iterator[Object]:
+        for index, name in ours.items():
+            if name.startswith(NETWORK_LINK):
+                yield from self._tables.neighbours(index, name)
+
+    # changing
+
+    def apply(self, operation: Operation) -> None:
+        """Carry out one operation; doing it twice is fine."""
+        for error in self.apply_all([operation]).values():
+            raise KernelError(error)
+
+    def apply_all(self, operations: Iterable[Operation]) -> dict[Operation, str]:
+        """Carry out many, in their order; what failed, and why. One that failed keeps none of the others back."""
+        failed: dict[Operation, str] = {}
+        for (in_tables, _), some in groupby(operations, lambda each: (is_entry(each), isinstance(each, Put))):
+            if in_tables:
+                with _explained("changing the kernel's tables"):
+                    failed |= self._tables.change(list(some), self._index, self._names)
+                continue
+            failed |= one_by_one(self._apply_one, some)
+        return failed
+
+    def _apply_one(self, operation: Operation) -> None:
+        with _explained(str(operation)):
+            if isinstance(operation, Put):
+                self._put(operation.object)
+            else:
+                self._drop(operation.object)
+
+    def _put(self, o: Object) -> None:
+        match o:
+            case EndpointLink():
+                raise KernelError(f"the link {o.dev} is gone; its container must be connected again")
+            case VxlanLink() | BridgeLink():
+                self._indexes.pop(o.dev, None)
+                put_link(self._ip, o)
+            case LinkState():
+                put_state(self._ip, self._index(o.dev), o)
+            case Address():
+                flags = NO_PREFIX_ROUTE | (NO_DAD if o.address.version == 6 else 0)
+                self._ip.addr("replace", index=self._index(o.dev), flags=flags, **_ip_of(o))
+
+    def _drop(self, o: Object) -> None:
+        try:
+            match o:
+                case VxlanLink() | BridgeLink() | EndpointLink():
+                    self._ip.link("del", index=self._index(o.dev))
+                    del self._indexes[o.dev]
+                case LinkState():
+                    pass  # goes with its link
+                case Address():
+                    self._ip.addr("del", index=self._index(o.dev), **_ip_of(o))
+        except NetlinkError as error:
+            if error.code not in ALREADY_GONE:
+                raise
+
+    def add_wireguard(self, name: str) -> bool:
+        """A WireGuard link, or False where this kernel has no WireGuard."""
+        with _explained(f"+ link {name} type wireguard"):
+            try:
+                self._indexes.pop(name, None)
+                add_link(self._ip, name, kind="wireguard")
+            except NetlinkError as error:
+                if error.code != errno.EOPNOTSUPP:
+                    raise
+                return False
+            return True
+
+    def _index(self, name: str) -> int:
+        if name not in self._indexes:
+            found = self._ip.link_lookup(ifname=name)
+            if not found:
+                raise KernelError(f"there is no interface {name}")
+            self._indexes[name] = int(found[0])
+        return self._indexes[name]
+
+    # endpoints
+
+    def add_veth(self, host_link: str, container_link: str, mtu: int) -> None:
+        """A pair of links; what is left of an earlier one of that name goes first."""
+        with _explained(f"+ link {host_link} type veth peer {container_link} mtu {mtu}"):
+            peer = {"ifname": container_link, "mtu": mtu}
+            try:
+                self._ip.link("add", ifname=host_link, kind="veth", mtu=mtu, peer=peer)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise
+                self._delete_link(host_link)
+                self._delete_link(container_link)
+                self._ip.link("add", ifname=host_link, kind="veth", mtu=mtu, peer=peer)
+
+    def delete_link(self, name: str) -> None:
+        """Remove a link of ours; one that does not exist is fine."""
+        with _explained(f"- link {name}"):
+            self._delete_link(name)
+
+    def _delete_link(self, name: str) -> None:
+        self._indexes.pop(name, None)
+        try:
+            self._ip.link("del", ifname=name)
+        except NetlinkError as error:
+            if error.code not in ALREADY_GONE:
+                raise
+
+    # the host's own network
+
+    def underlay(self, dev: str | None, advertised: tuple[IPAddress, ...]) -> Underlay:
+        """The interface to other hosts: the named one, else the one with an advertised address, else the default
+        route's."""
+        with _explained("looking for the underlay interface"):
+            links, addresses = list(map(link_of, self._tables.links())), self._tables.addresses()
+            return host_network.underlay(links, addresses, self._tables.host_routes(), dev, advertised)
+
+    def foreign_tunnels(self) -> set[tuple[int, int]]:
+        """VNI and port of each VXLAN device of this host that is not ours."""
+        with _explained("reading VXLAN devices"):
+            found = host_network.tunnels(self._ip)
+        return {used for name, used in found.items() if not name.startswith(NETWORK_LINK)}
+
+    def prefixes_in_use(self) -> list[IPNetwork]:
+        """What routes and interfaces of this host already cover."""
+        with _explained("reading routes and addresses"):
+            return host_network.prefixes_in_use(self._tables.addresses(), self._tables.host_routes())
+
+
+class KeptKernel:
+    """A socket for each thread that asks, kept: a request does not pay for opening one. For a few lasting threads."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    @contextmanager
+    def __call__(self) -> Iterator[Kernel]:
+        kernel: Kernel = getattr(self._own, "kernel", None) or Kernel()
+        self._own.kernel = None  # not kept if something other than the kernel's own no happens
+        kernel.forget_links()
+        try:
+            yield kernel
+        except KernelError:
+            self._own.kernel = kernel
+            raise
+        except BaseException:
+            kernel.close()
+            raise
+        self._own.kernel = kernel
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        said = f"{what}: the kernel says {error.args[1]} ({errno.errorcode.get(error.code)})"
+        if error.code == errno.EOPNOTSUPP and what.startswith("+ link"):
+            said += "; it lacks links of that type: load the kernel module, or choose another -o backend="
+        raise KernelError(said) from error
+    except OSError as error:
+        raise KernelError(f"{what}: {error}") from error
+
+
+def _links(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
+    for link, raw in ours:
+        is_network = link.name.startswith(NETWORK_LINK)
+        yield read_network_link(link.name, details_of(raw)) if is_network else EndpointLink(link.name)
+        yield LinkState(link.name, link.mtu, link.up)
+
+
+def _ip_of(o: Address) -> dict[str, Any]:
+    return {"address": str(o.address.ip), "prefixlen": o.address.network.prefixlen}

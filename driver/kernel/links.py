@@ -1,0 +1,84 @@
+"""The links that belong to a network, through pyroute2: how they are made, changed and read."""
+
+import errno
+from ipaddress import ip_address
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from driver.errors import KernelError
+from driver.host_network import index_of, tunnels
+from driver.state import BridgeLink, LinkState, TunLink, VxlanLink, WireguardLink
+
+WIREGUARD_LINK = "fl.wg"
+
+
+def put_link(ip: Any, o: VxlanLink | BridgeLink) -> None:
+    """Make the link, or bring the one of that name to this shape."""
+    kind, changeable, fixed = _attributes(o)
+    named = next(iter(ip.link_lookup(ifname=o.dev)), None)
+    ours = index_of(ip, kind, o.mac)
+    if named is None and ours is None:
+        add_link(ip, o.dev, kind=kind, address=o.mac, **changeable, **fixed)
+        if isinstance(o, VxlanLink) and not ip.link_lookup(ifname=o.dev):
+            raise KernelError(f"+ {o}: {_occupant(ip, o)}")
+        return
+    if named is None:  # a link with our MAC is ours under any name
+        ip.link("set", index=ours, state="down")  # older kernels rename no link that is up
+        ip.link("set", index=ours, ifname=o.dev)
+    elif ours != named:  # even the same MAC, set again, would cost the link its neighbours
+        ip.link("set", index=named, address=o.mac)
+    if changeable:
+        ip.link("set", index=named or ours, kind=kind, **changeable)
+
+
+def add_link(ip: Any, name: str, **attributes: Any) -> None:
+    """One that exists is fine."""
+    try:
+        ip.link("add", ifname=name, **attributes)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+def put_state(ip: Any, index: int, o: LinkState) -> None:
+    try:
+        ip.link("set", index=index, mtu=o.mtu, state="up" if o.up else "down")
+    except NetlinkError as error:
+        if error.code != errno.EADDRINUSE:
+            raise
+        raise KernelError(
+            f"+ {o}: the UDP port of {o.dev} is taken on this host by a program, or by a tunnel of another kind; "
+            "end that, or create the network on every host with another -o port="
+        ) from error
+
+
+def _attributes(o: VxlanLink | BridgeLink) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The link's kind, and what can be and what cannot be changed of it, beside name and MAC."""
+    if isinstance(o, BridgeLink):
+        return "bridge", {}, {}
+    local = "vxlan_local" if o.local.version == 4 else "vxlan_local6"
+    return "vxlan", {local: str(o.local)}, {"vxlan_id": o.vni, "vxlan_port": o.port, "vxlan_learning": 0}
+
+
+def _occupant(ip: Any, o: VxlanLink) -> str:
+    names = [name for name, used in tunnels(ip).items() if used == (o.vni, o.port)]
+    who = f"the VXLAN device {names[0]}" if names else "a VXLAN device made here and moved to another namespace"
+    return (
+        f"{who} has the same VNI and port; remove it, or create the network on every host with another -o vni= "
+        "or -o port="
+    )
+
+
+def read_network_link(name: str, link: Any) -> VxlanLink | BridgeLink | WireguardLink | TunLink:
+    info = link.get("linkinfo")
+    data = info.get("data") if info else None
+    mac = link.get("address")
+    if info and info.get("kind") == "vxlan" and data:
+        local = data.get("vxlan_local") or data.get("vxlan_local6")
+        return VxlanLink(name, data.get("vxlan_id"), ip_address(local), data.get("vxlan_port"), mac)
+    if name.startswith(WIREGUARD_LINK):
+        return WireguardLink(name, alive=bool(info and info.get("kind") == "wireguard"))
+    if info and info.get("kind") == "tun":
+        return TunLink(name)
+    return BridgeLink(name, mac)

@@ -1,0 +1,56 @@
+"""Links and addresses as netlink tells of them. There are as many as containers, and they are looked at after every
+change, so what a message says is remembered by its bytes."""
+
+import struct
+from functools import lru_cache
+from ipaddress import ip_interface
+from typing import Any
+
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from driver.host_network import AddressSeen, LinkSeen
+from driver.kernel import wire
+from driver.kernel.rawsocket import RawSocket
+
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_EXT_MASK = 1, 4, 5, 29
+SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
+GET_ADDRESS = 22
+IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+REMEMBERED = 16_384
+
+
+def dump_links(socket: RawSocket) -> list[bytes]:
+    mask = wire.attribute(IFLA_EXT_MASK, wire.U32.pack(SKIP_STATISTICS))
+    return socket.dump(wire.GET_LINK, wire.IFINFO.pack(0, 0, 0, 0, 0) + mask)
+
+
+def dump_addresses(socket: RawSocket) -> list[AddressSeen]:
+    return [_address(raw) for f in wire.FAMILIES for raw in socket.dump(GET_ADDRESS, IFADDRMSG.pack(f, 0, 0, 0, 0))]
+
+
+@lru_cache(REMEMBERED)
+def link_of(raw: bytes) -> LinkSeen:
+    index, flags = wire.IFINFO.unpack_from(raw)[2:4]
+    found = wire.attributes(raw, wire.IFINFO.size)
+    mtu, other = (wire.U32.unpack(found[kind])[0] if kind in found else None for kind in (IFLA_MTU, IFLA_LINK))
+    name = found.get(wire.IFLA_IFNAME, b"").rstrip(b"\0").decode()
+    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, found.get(IFLA_ADDRESS, b"").hex(":"))
+
+
+@lru_cache(REMEMBERED >> 4)
+def details_of(raw: bytes) -> Any:
+    """A link with all that depends on its type, as pyroute2 reads it, which takes a millisecond."""
+    message = ifinfmsg(wire.message(wire.NEW_LINK, 0, raw, 0))
+    message.decode()
+    return message
+
+
+@lru_cache(REMEMBERED)
+def _address(raw: bytes) -> AddressSeen:
+    _, length, flags, scope, index = IFADDRMSG.unpack_from(raw)
+    found = wire.attributes(raw, IFADDRMSG.size)
+    value = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
+    if IFA_FLAGS in found:  # all of them: the head has room for eight
+        flags = wire.U32.unpack(found[IFA_FLAGS])[0]
+    return AddressSeen(index, ip_interface(f"{wire.address(value)}/{length}"), scope, flags)

@@ -1,0 +1,172 @@
+"""The tables that have thousands of entries: read whole, and changed in batches.
+
+What a message says is remembered by its bytes, so that a look at a table that did not change only compares bytes."""
+
+import errno
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from driver.errors import KernelError
+from driver.host_network import AddressSeen, HostRoute
+from driver.kernel import wire
+from driver.kernel.rawsocket import RawSocket, words
+from driver.kernel.seen import dump_addresses, dump_links
+from driver.plan import Operation, Put
+from driver.state import AnyRoute, Fdb, Key, Local, Neighbour, Route, Unreachable
+
+Entry = Neighbour | Fdb | AnyRoute
+ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
+E = TypeVar("E", Neighbour | Fdb | None, AnyRoute)
+Request = tuple[int, int, bytes]  # type, flags, payload
+
+
+class Tables:
+    """For one thread."""
+
+    def __init__(self, netns: str | None = None) -> None:
+        self._socket = RawSocket(netns)
+        self._known_routes: dict[bytes, tuple[int | None, AnyRoute]] = {}  # with their links' numbers
+        self._route_links: dict[int, str] = {}
+        self._put: dict[Key, object] = {}  # and not yet read
+        self._known_neighbours: dict[tuple[int, str], dict[bytes, Neighbour | Fdb | None]] = {}
+
+    def close(self) -> None:
+        self._socket.close()
+
+    # reading
+
+    def links(self) -> list[bytes]:
+        """For `link_of` and `details_of`."""
+        return dump_links(self._socket)
+
+    def addresses(self) -> list[AddressSeen]:
+        return dump_addresses(self._socket)
+
+    def routes(self, names: dict[int, str]) -> Iterator[AnyRoute]:
+        """Ours; `names` are all links by index. A route whose link is younger than `names` is left out."""
+        # a link that went, or whose number another one has got, or that has another name
+        other = {index for index, name in self._route_links.items() if names.get(index) != name}
+        known, found = self._known_routes, {}
+        if other:
+            known = {raw: standing for raw, standing in known.items() if standing[0] not in other}
+        for raw in self._all_routes(wire.PROTOCOL, (wire.MAIN_TABLE, wire.LOCAL_TABLE)):
+            standing = known.get(raw)
+            if standing is None:
+                if not wire.is_ours(raw):
+                    continue
+                standing = self._read_route(raw, names)
+                if standing[0] is not None and standing[0] not in names:
+                    continue
+            found[raw] = standing
+        self._known_routes = found
+        self._route_links = {index: names[index] for index in {i for i, _ in found.values()} if index is not None}
+        return (route for _, route in found.values())
+
+    def host_routes(self) -> Iterator[HostRoute]:
+        return filter(
+            None,
+            (wire.read_host_route(raw) for raw in self._all_routes(0, (wire.MAIN_TABLE,)) if not wire.is_ours(raw)),
+        )
+
+    def _all_routes(self, protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
+        """Of one protocol, 0 for all, and more where the kernel does not filter."""
+        for family in wire.FAMILIES:
+            for table in tables:
+                head = wire.RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
+                yield from self._socket.dump(wire.GET_ROUTE, head)
+
+    def neighbours(self, index: int, dev: str) -> Iterator[Neighbour | Fdb]:
+        """The permanent neighbours and the forwarding entries of a link."""
+        known, found = self._known_neighbours.get((index, dev), {}), dict[bytes, Neighbour | Fdb | None]()
+        ours = wire.S32.pack(index)
+        for family in (*wire.FAMILIES, socket.AF_BRIDGE):
+            head = wire.NDMSG.pack(family, 0, 0, 0, 0) + wire.attribute(wire.NDA_IFINDEX, ours)
+            length = 0  # of the last identity that was a part of its message; most are as long as the one before
+            for raw in self._socket.dump(wire.GET_NEIGHBOUR, head):
+                if raw[4:8] != ours:
+                    continue
+                short = raw[:length]
+                if short not in known:
+                    short = wire.identity(raw)
+                    length = len(short) if len(short) < len(raw) else 0
+                found[short] = known[short] if short in known else self._own(wire.read_neighbour(raw, dev))
+        self._known_neighbours = {key: value for key, value in self._known_neighbours.items() if key[1] != dev}
+        self._known_neighbours[index, dev] = found
+        return (entry for entry in found.values() if entry is not None)
+
+    def _read_route(self, raw: bytes, names: dict[int, str]) -> tuple[int | None, AnyRoute]:
+        index = wire.index_of_route(raw)
+        route = self._own(wire.read_route(raw, names.get(index, "?") if index is not None else "?"))
+        return (index, route) if isinstance(route, Route) else (None, route)
+
+    def _own(self, entry: E) -> E:
+        """The very object that was put, where the entry is as it was put: comparing the two takes no time then."""
+        put = self._put.pop(entry.key, None) if entry is not None else None
+        return put if put == entry else entry  # type: ignore[return-value]  # equal, so of one type
+
+    # changing
+
+    def change(
+        self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
+    ) -> dict[Operation, str]:
+        """Carry out operations on entries, in their order, but for routes that replace others, which come last; what
+        failed, and why. `index` gives a link's number, `names` all links by theirs."""
+        refused: dict[Operation, str] = {}
+        requests: list[tuple[Operation, Request]] = []
+        self._put |= {operation.object.key: operation.object for operation in operations if isinstance(operation, Put)}
+        for operation in operations:
+            try:
+                requests.append((operation, self._request(operation, index)))
+            except KernelError as error:
+                if isinstance(operation, Put):
+                    refused[operation] = f"{operation}: {error}"
+        standing = []
+        for operation, code in self._send(requests):
+            if code == errno.EEXIST and isinstance(operation.object, AnyRoute):
+                standing.append(operation)
+            else:
+                refused[operation] = f"{operation}: {words(code)}"
+        return {**refused, **self._replace(standing, index, names)} if standing else refused
+
+    def _replace(
+        self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
+    ) -> dict[Operation, str]:
+        """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten."""
+        ours = {route.key for route in self.routes(names())}
+        refused, requests = {}, []
+        for operation in operations:
+            o = operation.object
+            assert isinstance(o, AnyRoute)
+            if o.key in ours:
+                payload = wire.pack_route(o, index(o.dev) if o.dev else 0)
+                requests.append((operation, (wire.NEW_ROUTE, wire.CREATE | wire.REPLACE, payload)))
+            else:
+                refused[operation] = f"{operation}: this host has another route to {o.destination}; remove it"
+        return {**refused, **{operation: f"{operation}: {words(code)}" for operation, code in self._send(requests)}}
+
+    def _send(self, requests: Sequence[tuple[Operation, Request]]) -> Iterator[tuple[Operation, int]]:
+        for position, code in self._socket.change([request for _, request in requests]).items():
+            operation = requests[position][0]
+            gone = requests[position][1][0] in (wire.DEL_ROUTE, wire.DEL_NEIGHBOUR) and code in ALREADY_GONE
+            if not gone:
+                yield operation, code
+
+    def _request(self, operation: Operation, index: Callable[[str], int]) -> Request:
+        put = isinstance(operation, Put)
+        match operation.object:
+            case Route() | Unreachable() | Local() as o:
+                payload = wire.pack_route(o, index(o.dev) if o.dev else 0)
+                return (wire.NEW_ROUTE, wire.CREATE | wire.EXCLUSIVE, payload) if put else (wire.DEL_ROUTE, 0, payload)
+            case Neighbour() as o:
+                payload = wire.pack_neighbour(o, index(o.dev))
+            case Fdb() as o:
+                payload = wire.pack_fdb(o, index(o.dev))
+            case o:
+                raise TypeError(f"{o} is in no table")
+        # A new destination takes the old one's place: there is no moment without one.
+        return (wire.NEW_NEIGHBOUR, wire.CREATE | wire.REPLACE, payload) if put else (wire.DEL_NEIGHBOUR, 0, payload)
+
+
+def is_entry(operation: Operation) -> bool:
+    return isinstance(operation.object, Entry)

@@ -1,0 +1,206 @@
+"""How routes, neighbours and forwarding entries look in netlink's messages: packing and reading, pure.
+
+Layouts: linux/netlink.h (nlmsghdr, nlattr), linux/rtnetlink.h (rtmsg), linux/neighbour.h (ndmsg); all in the machine's
+own byte order, everything aligned to four bytes."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from driver.host_network import HostRoute
+from driver.state import AnyRoute, Fdb, Local, Neighbour, Route, Unreachable
+from store.ip import IPAddress, IPNetwork
+
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+ATTRIBUTE = struct.Struct("=HH")  # length, type
+RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
+IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
+U32 = struct.Struct("=I")
+S32 = struct.Struct("=i")
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NEW_LINK, DEL_LINK, GET_LINK, NEW_ADDRESS, DEL_ADDRESS = 16, 17, 18, 20, 21
+NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_NEIGHBOUR, DEL_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
+REQUEST, MULTI, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
+REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
+
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+RTA_MULTIPATH, RTA_VIA = 9, 18
+IFLA_IFNAME = 3
+NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
+UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
+TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
+
+PROTOCOL = 0x66  # marks our routes
+MAIN_TABLE, LOCAL_TABLE = 254, 255
+HOST_SCOPE, LINK_SCOPE, GLOBAL_SCOPE = 254, 253, 0
+UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
+ONLINK = 4  # RTNH_F_ONLINK
+PERMANENT = 0x80  # NUD_PERMANENT
+SELF = 0x02  # NTF_SELF: the device's own forwarding table
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def message(kind: int, flags: int, payload: bytes, sequence: int) -> bytes:
+    return HEADER.pack(HEADER.size + len(payload), kind, flags, sequence, 0) + payload
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence number, payload) of each message in what one `recv` gave."""
+    at, end = 0, len(data)
+    while at < end:
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        yield kind, flags, sequence, data[at + 16 : at + length]
+        at += (length + 3) & ~3
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def attributes(payload: bytes, at: int) -> dict[int, bytes]:
+    found, end = {}, len(payload)
+    while at + 4 <= end:
+        length, kind = ATTRIBUTE.unpack_from(payload, at)
+        if length < 4:
+            break
+        found[kind & TYPE_MASK] = payload[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def address(value: bytes) -> IPAddress:
+    return IPv4Address(value) if len(value) == 4 else IPv6Address(value)
+
+
+def prefix(family: int, value: bytes | None, length: int) -> IPNetwork:
+    if family == socket.AF_INET:
+        return IPv4Network((value or bytes(4), length))
+    return IPv6Network((value or bytes(16), length))
+
+
+def family_of(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def read_link(link: bytes) -> tuple[int, str]:
+    """Its index and its name."""
+    name = attributes(link, IFINFO.size).get(IFLA_IFNAME, b"")
+    return IFINFO.unpack_from(link)[2], name.rstrip(b"\0").decode()
+
+
+def was_set_down(link: bytes) -> bool:
+    """Not a link that was just made and never up: there, everything has changed."""
+    _, _, _, flags, changed = IFINFO.unpack_from(link)
+    return not flags & UP and bool(changed & UP) and changed != EVERYTHING
+
+
+# routes
+
+
+def pack_route(o: AnyRoute, index: int) -> bytes:
+    """`index` is that of the route's link, unused for one that ends here."""
+    destination, ours = o.destination, attribute(RTA_DST, o.destination.network_address.packed)
+    kind, scope, flags, table = UNICAST, GLOBAL_SCOPE, 0, MAIN_TABLE
+    if isinstance(o, Unreachable):
+        kind = UNREACHABLE
+    elif isinstance(o, Local):
+        kind, scope, table = LOCAL, HOST_SCOPE, LOCAL_TABLE
+        ours += attribute(RTA_OIF, U32.pack(index))
+    else:
+        ours += attribute(RTA_OIF, U32.pack(index))
+        flags = ONLINK if o.onlink else 0
+        if o.via is not None:
+            ours += attribute(RTA_GATEWAY, o.via.packed)
+        elif destination.version == 4:
+            scope = LINK_SCOPE
+        if o.source is not None:
+            ours += attribute(RTA_PREFSRC, o.source.packed)
+    family = family_of(destination.version)
+    return RTMSG.pack(family, destination.prefixlen, 0, 0, table, PROTOCOL, scope, kind, flags) + ours
+
+
+def is_ours(route: bytes) -> bool:
+    """Whether the payload of a route's message is a route of ours, in the main table or the local one."""
+    return route[5] == PROTOCOL and route[4] in (MAIN_TABLE, LOCAL_TABLE)
+
+
+def index_of_route(route: bytes) -> int | None:
+    found = attributes(route, RTMSG.size).get(RTA_OIF)
+    return U32.unpack(found)[0] if found else None
+
+
+def read_route(route: bytes, dev: str) -> AnyRoute:
+    family, length, _, _, _, _, _, kind, flags = RTMSG.unpack_from(route)
+    found = attributes(route, RTMSG.size)
+    destination = prefix(family, found.get(RTA_DST), length)
+    if kind == UNREACHABLE:
+        return Unreachable(destination)
+    if kind == LOCAL:
+        return Local(destination)
+    via, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
+    return Route(
+        dev, destination, address(via) if via else None, address(source) if source else None, bool(flags & ONLINK)
+    )
+
+
+def read_host_route(route: bytes) -> HostRoute | None:
+    """None for a route of another table, or one that leads nowhere."""
+    family, length, _, _, table, _, _, kind, _ = RTMSG.unpack_from(route)
+    if table != MAIN_TABLE or kind != UNICAST:
+        return None
+    found = attributes(route, RTMSG.size)
+    index, metric = (U32.unpack(found[key])[0] if key in found else None for key in (RTA_OIF, RTA_PRIORITY))
+    destination = prefix(family, found.get(RTA_DST), length)
+    return HostRoute(destination, index, not {RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH} & found.keys(), metric or 0)
+
+
+# neighbours and forwarding entries
+
+
+def pack_neighbour(o: Neighbour, index: int) -> bytes:
+    head = NDMSG.pack(family_of(o.address.version), index, PERMANENT, 0, 0)
+    return head + attribute(NDA_DST, o.address.packed) + attribute(NDA_LLADDR, mac_bytes(o.mac))
+
+
+def pack_fdb(o: Fdb, index: int) -> bytes:
+    head = NDMSG.pack(socket.AF_BRIDGE, index, PERMANENT, SELF, 0)
+    return head + attribute(NDA_LLADDR, mac_bytes(o.mac)) + attribute(NDA_DST, o.remote.packed)
+
+
+def index_of_neighbour(neighbour: bytes) -> int:
+    return int(S32.unpack_from(neighbour, 4)[0])
+
+
+def identity(neighbour: bytes) -> bytes:
+    """As much of a neighbour's message as says which it is: what follows changes with time alone (NDA_CACHEINFO).
+
+    Head, then address and MAC in whichever order the kernel has them; less if these do not come first."""
+    at, end = NDMSG.size, len(neighbour)
+    for _ in range(2):
+        if at + 4 > end:
+            return neighbour
+        length, kind = ATTRIBUTE.unpack_from(neighbour, at)
+        if kind not in (NDA_DST, NDA_LLADDR):
+            return neighbour
+        at += (length + 3) & ~3
+    return neighbour[:at]
+
+
+def read_neighbour(neighbour: bytes, dev: str) -> Neighbour | Fdb | None:
+    """None for what is no entry of ours: one that was learned, or that names no other host."""
+    family, _, state, _, _ = NDMSG.unpack_from(neighbour)
+    found = attributes(neighbour, NDMSG.size)
+    to, mac = found.get(NDA_DST), found.get(NDA_LLADDR)
+    if not to or not mac:
+        return None
+    if family == socket.AF_BRIDGE:
+        return Fdb(dev, mac.hex(":"), address(to))
+    return Neighbour(dev, address(to), mac.hex(":")) if state & PERMANENT else None

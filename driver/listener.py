@@ -1,0 +1,43 @@
+"""Hears from the kernel that something of ours may have changed, and asks for a pass of the reconciler."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from driver.errors import KernelError
+from driver.kernel import Notices
+
+log = logging.getLogger(__name__)
+
+COALESCE = 0.2  # seconds: a burst of changes is one pass
+
+
+class Listener:
+    def __init__(self, poke: Callable[[], object], open_notices: Callable[[], Notices] = Notices) -> None:
+        self._poke, self._open_notices = poke, open_notices
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Does not wait for the next notice: the thread ends with the process."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listen(self._open_notices())
+            except KernelError as error:
+                log.warning("listening to the kernel again", extra={"why": error})
+                self._stopping.wait(1)
+
+    def _listen(self, notices: Notices) -> None:
+        try:
+            while not self._stopping.is_set():
+                if notices.wait():
+                    self._stopping.wait(COALESCE)
+                    self._poke()
+        finally:
+            notices.close()

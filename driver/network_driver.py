@@ -1,0 +1,343 @@
+"""The network driver: what Docker's calls mean. Every create may run twice, every delete accepts "already gone"."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from driver import endpoints, options
+from driver.backends import BACKENDS
+from driver.backends.interface import Underlay
+from driver.errors import BadRequest, DriverError, NetworkConflict
+from driver.goal import mtu_of, pool_of
+from driver.journal import Journal
+from driver.kernel import Kernel
+from driver.membership import Membership
+from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, NetworkRequest, PoolData, PortRequest, mac_of
+from driver.options import DIRECT, GWBRIDGE, Options
+from driver.ports import Ports
+from driver.reconciler import Reconciler
+from store import records
+from store.interface import StoreUnavailable
+from store.ip import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+ADDRESS_SPACE = "flannelpy"
+COMMAND = "docker network create -d flannelpy --ipam-driver flannelpy NAME"
+
+
+class Addresses(Protocol):
+    """What the driver needs of the IPAM beside it."""
+
+    def reserve(self, pool: IPNetwork, address: IPAddress) -> None: ...
+
+    def host_address(self, pool: IPNetwork) -> IPAddress | None: ...
+
+    def adopt(self, pool: IPNetwork, gateway: IPAddress) -> str | None:
+        """Take a pool of Docker's own IPAM for this host alone; why not, if that cannot be."""
+
+    def disown(self, pool: IPNetwork) -> None: ...
+
+    def free_pool(self) -> IPNetwork | None:
+        """A pool that a network could have now."""
+
+    def holders(self, pool: IPNetwork) -> int: ...
+
+
+class NetworkDriver:
+    def __init__(
+        self,
+        journal: Journal,
+        membership: Membership,
+        addresses: Addresses,
+        reconciler: Reconciler,
+        ports: Ports,
+        open_kernel: Callable[[], AbstractContextManager[Kernel]] = Kernel,
+        resolver: IPAddress | None = None,
+    ) -> None:
+        """`resolver` is where containers ask for names."""
+        self._journal, self._membership, self._addresses = journal, membership, addresses
+        self._reconciler, self._ports, self._open_kernel = reconciler, ports, open_kernel
+        self._resolver = resolver
+        self._networks_lock = threading.Lock()
+
+    # networks
+
+    def create_network(self, request: NetworkRequest) -> None:
+        # Docker's CLI shuffles several --subnet; all hosts must take the same one for the network's name.
+        request = replace(request, pools=tuple(sorted(request.pools, key=_order)))
+        with self._networks_lock:
+            if any(network.id == request.id for network in self._journal.networks()):
+                return
+            if not request.pools:
+                raise BadRequest(f"the network has no pool; type: {COMMAND}")
+            for data in request.pools:
+                self._refuse_second_use(data.pool)
+            wanted = options.parse(request.options, any(data.pool.version == 6 for data in request.pools))
+            adopted = self._adopted(request)
+            try:
+                network = self._joined(request, wanted, adopted is not None)
+            except Exception:
+                self._disown(adopted)
+                raise
+            try:
+                self._set_up(network, request)
+            except Exception:
+                self._tear_down(network)
+                raise
+        log.info("network created", extra={"network": network.id[:12], "pool": network.pools[0], "vni": network.vni})
+
+    def _adopted(self, request: NetworkRequest) -> IPNetwork | None:
+        """The pool that Docker's own IPAM chose, taken for this host alone; None if the addresses are ours."""
+        foreign = [data for data in request.pools if data.address_space != ADDRESS_SPACE]
+        if not foreign:
+            return None
+        if len(request.pools) > 1 or foreign[0].pool.version == 6:
+            raise BadRequest(f"with Docker's own IPAM a network has one IPv4 pool; for more, type: {COMMAND}")
+        why_not = self._addresses.adopt(foreign[0].pool, _gateway(foreign[0]))
+        if why_not is not None:
+            free = self._addresses.free_pool()
+            command = COMMAND.replace("NAME", f"--subnet {free} NAME") if free else COMMAND
+            raise NetworkConflict(f"{why_not}, so Docker's own IPAM cannot have it here; type: {command}")
+        return foreign[0].pool
+
+    def _disown(self, pool: IPNetwork | None) -> None:
+        if pool is not None:
+            self._addresses.disown(pool)
+
+    def _joined(self, request: NetworkRequest, wanted: Options, adopted: bool) -> Network:
+        gateways = tuple(_gateway(data) for data in request.pools)
+        underlay = self._reconciler.underlay()
+        with self._open_kernel() as kernel:
+            tunnels = kernel.foreign_tunnels()
+        spec = self._membership.join(request, wanted, gateways, underlay, tunnels)
+        try:
+            self._refuse_unreachable(spec, underlay)
+            fits = mtu_of(_local(request.id, spec, mtu=None), underlay)
+            if spec.mtu is not None and spec.mtu > fits:
+                raise BadRequest(
+                    f"-o mtu={spec.mtu}: {underlay.dev} carries at most {fits} with backend {spec.backend}"
+                )
+        except Exception:
+            self._membership.leave(spec.pools[0])
+            raise
+        return replace(_local(request.id, spec, spec.mtu), adopted=adopted)
+
+    def _refuse_unreachable(self, spec: records.NetworkSpec, underlay: Underlay) -> None:
+        for other in self._membership.peers(spec):
+            if refusal := BACKENDS[spec.backend].refusal(underlay, other):
+                gone = f"if that host is gone for good, type: flannelpy leave --host {other.host}"
+                raise NetworkConflict(f"{refusal}; {gone}")
+
+    def _set_up(self, network: Network, request: NetworkRequest) -> None:
+        if not network.adopted:
+            for data in request.pools:
+                for address in data.reserved:
+                    self._addresses.reserve(data.pool, address)
+            network = replace(network, host_addresses=self._host_addresses(network))
+        self._journal.put_network(network)
+        self._reconciler.settle(BACKENDS[network.backend].devices(network))
+
+    def _tear_down(self, network: Network) -> None:
+        self._journal.remove_network(network.id)
+        try:
+            self._membership.leave(network.pools[0])
+        except StoreUnavailable as error:
+            log.warning("leaving the network later", extra={"pool": network.pools[0], "why": error})
+        if network.adopted:
+            self._addresses.disown(network.pools[0])
+        self._reconciler.poke()
+
+    def _refuse_second_use(self, pool: IPNetwork) -> None:
+        other = self._journal.network_in(pool)
+        if other is None:
+            return
+        if self._addresses.holders(pool) > 1:
+            raise NetworkConflict(f"pool {pool} is already used by network {other.id[:12]} on this host")
+        self._delete(other)  # the pool is held for the new network alone: this one is what a crash left
+
+    def delete_network(self, network_id: str) -> None:
+        with self._networks_lock:
+            for network in self._journal.networks():
+                if network.id == network_id:
+                    self._delete(network)
+
+    def _delete(self, network: Network) -> None:
+        for endpoint in self._journal.endpoints(network.id):
+            self.delete_endpoint(network.id, endpoint.id)
+        self._tear_down(network)
+        self._reconciler.settle(BACKENDS[network.backend].devices(network))
+        log.info("network deleted", extra={"network": network.id[:12], "pool": network.pools[0]})
+
+    def drop_released(self) -> None:
+        """Delete the networks whose pools Docker has given back: it removed or never finished them, and does not
+        repeat a call that got lost."""
+        for network in self._journal.networks():
+            with self._networks_lock:
+                if network in self._journal.networks() and not all(map(self._addresses.holders, network.pools)):
+                    self._delete(network)
+
+    def renew_host_addresses(self) -> None:
+        """This host's own address in a pool may be another one after a lost lease, or come late to a full pool."""
+        for network in self._journal.networks():
+            with self._networks_lock:
+                if network.adopted or network not in self._journal.networks():
+                    continue
+                own = self._host_addresses(network)
+                if own != network.host_addresses:
+                    self._journal.put_network(replace(network, host_addresses=own))
+                    log.warning(
+                        "own address changed", extra={"pool": network.pools[0], "now": ", ".join(map(str, own))}
+                    )
+                    self._reconciler.poke()
+
+    def _host_addresses(self, network: Network) -> tuple[IPAddress, ...]:
+        return tuple(a for pool in network.pools if (a := self._addresses.host_address(pool)) is not None)
+
+    def publish(self) -> None:
+        """Tell the other hosts of every network where this one is reached now."""
+        networks = self._journal.networks()
+        if not networks:
+            return
+        underlay = self._reconciler.underlay()
+        failures = []
+        for network in networks:
+            with self._networks_lock:
+                if network in self._journal.networks():
+                    try:
+                        self._membership.publish(_spec(network), underlay)
+                    except DriverError as error:  # of one network: no reason to be silent in the others
+                        failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def leave_unused(self, pools: Sequence[IPNetwork]) -> None:
+        """Of the networks in which this host is a peer, leave those that it no longer has: they were deleted here
+        while the store was away."""
+        for pool in pools:
+            with self._networks_lock:
+                if self._journal.network_in(pool) is None:
+                    self._membership.leave(pool)
+                    log.info("network left", extra={"pool": pool})
+
+    # endpoints
+
+    def create_endpoint(self, request: EndpointRequest) -> str:
+        """Returns the endpoint's MAC: the one asked for, else one derived from its address."""
+        network = self._journal.network(request.network_id)
+        addresses = tuple(interface.ip for interface in request.addresses)
+        if not addresses:
+            raise BadRequest(f"endpoint {request.id[:12]} has no address; create the network anew: {COMMAND}")
+        for address in addresses:
+            if pool_of(network, address) is None:
+                pools = " and ".join(map(str, network.pools))
+                raise BadRequest(f"address {address} is not in {pools}, the pools of network {network.id[:12]}")
+        mtu = network.mtu or mtu_of(network, self._reconciler.underlay())
+        endpoint = Endpoint(request.id, network.id, addresses, request.mac or mac_of(addresses[0]), mtu=mtu)
+        self._evict(endpoint)
+        self._journal.put_endpoint(endpoint)
+        return endpoint.mac
+
+    def _evict(self, newcomer: Endpoint) -> None:
+        """Whoever had one of these addresses is gone: dockerd does not tell of endpoints that it lost in a crash."""
+        for old in self._journal.endpoints(newcomer.network_id):
+            if old.id != newcomer.id and set(old.addresses) & set(newcomer.addresses):
+                log.warning("endpoint left behind", extra={"endpoint": old.id[:12], "address": old.addresses[0]})
+                self.delete_endpoint(old.network_id, old.id)
+
+    def join(self, network_id: str, endpoint_id: str, sandbox: str) -> JoinAnswer:
+        """`sandbox` is the same for all endpoints of one container. Docker joins a container's one after the other."""
+        network = self._journal.network(network_id)
+        endpoint = replace(self._journal.endpoint(network_id, endpoint_id), sandbox=sandbox)
+        if self._resolver is not None:
+            route = endpoints.resolver_route(self._resolver, endpoint, self._journal.all_endpoints())
+            endpoint = replace(endpoint, resolver=route)
+        self._journal.put_endpoint(endpoint)
+        mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
+        with self._open_kernel() as kernel:
+            endpoints.attach(kernel, network, endpoint, mtu)
+        return endpoints.join_answer(network, endpoint)
+
+    def publish_ports(self, network_id: str, endpoint_id: str, ports: Sequence[PortRequest]) -> None:
+        """Make these, and no others, ports of the host that lead to the container, from now on."""
+        network, endpoint = self._journal.network(network_id), self._journal.endpoint(network_id, endpoint_id)
+        if not network.leads_out:
+            return
+        self.withdraw_ports(network_id, endpoint_id)
+        if not ports:
+            return
+        published = self._ports.take(endpoint, ports)
+        try:
+            self._journal.set_published(endpoint_id, published)
+            self._reconciler.settle(network.device)
+        except Exception:
+            self.withdraw_ports(network_id, endpoint_id)
+            raise
+        log.info("ports published", extra={"endpoint": endpoint_id[:12], "ports": " ".join(map(str, published))})
+
+    def withdraw_ports(self, network_id: str, endpoint_id: str) -> None:
+        for endpoint in self._journal.endpoints(network_id):
+            if endpoint.id == endpoint_id and endpoint.published:
+                self._journal.set_published(endpoint_id, ())
+                self._reconciler.poke()
+        self._ports.release(endpoint_id)
+
+    def leave(self, network_id: str, endpoint_id: str) -> None:
+        """libnetwork now moves the link back, and DeleteEndpoint follows. A dockerd that was restarted meanwhile does
+        not withdraw the ports before."""
+        self.withdraw_ports(network_id, endpoint_id)
+
+    def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
+        known = [endpoint for endpoint in self._journal.endpoints(network_id) if endpoint.id == endpoint_id]
+        for endpoint in known:
+            with self._open_kernel() as kernel:
+                endpoints.detach(kernel, endpoint)
+            self._journal.remove_endpoint(endpoint_id)
+            self._ports.release(endpoint_id)
+            if endpoint.published:
+                self._reconciler.poke()
+
+
+def _order(data: PoolData) -> tuple[int, int]:
+    return data.pool.version, int(data.pool.network_address)
+
+
+def _gateway(data: PoolData) -> IPAddress:
+    if data.gateway is None:
+        raise BadRequest(f"pool {data.pool} has no gateway; type: {COMMAND}")
+    return data.gateway.ip
+
+
+def _local(network_id: str, spec: records.NetworkSpec, mtu: int | None) -> Network:
+    return Network(
+        network_id,
+        spec.pools,
+        spec.gateways,
+        spec.backend,
+        spec.vni,
+        spec.port,
+        mtu,
+        spec.internal,
+        host_addresses=(),
+        direct=spec.gateway == DIRECT,
+        direct_routing=spec.direct_routing,
+        checksum_offload=spec.checksum_offload,
+    )
+
+
+def _spec(network: Network) -> records.NetworkSpec:
+    return records.NetworkSpec(
+        network.pools,
+        network.gateways,
+        network.backend,
+        network.vni,
+        network.port,
+        network.mtu,
+        network.internal,
+        gateway=DIRECT if network.direct else GWBRIDGE,
+        direct_routing=network.direct_routing,
+        checksum_offload=network.checksum_offload,
+    )

@@ -1,0 +1,108 @@
+"""The only file that speaks nftables: puts our table there, and sees to it that it stays."""
+
+import json
+import logging
+import socket
+import struct
+import subprocess
+from ipaddress import ip_address
+from typing import Any
+
+from driver.errors import KernelError
+from driver.filter import TABLE, Member, Sets, changes, whole
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 10.0
+NETLINK_NETFILTER = 12
+GET_GENERATION = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+REQUEST = 1  # NLM_F_REQUEST
+HEADERS = 20  # bytes of nlmsghdr and nfgenmsg
+ATTRIBUTE = 4  # bytes before an attribute's value
+
+
+class Nft:
+    """For one thread. Remembers what it put there, and how the kernel shows that."""
+
+    def __init__(self) -> None:
+        self._sets: Sets | None = None
+        self._listing: str | None = None  # how the kernel shows the table; None: not looked since the last change
+        self._generation = 0
+
+    def settle(self, wanted: Sets) -> None:
+        """Make the table exactly this; nothing is run where neither that nor any rule of this host has changed.
+
+        A listing takes long where there are thousands of peers, so none follows a change of ours that was the only
+        one: the next call makes it."""
+        generation = read_generation()
+        quiet = generation == self._generation
+        if quiet and wanted == self._sets:
+            if self._listing is None:
+                self._listing = _listing()
+            return
+        intact = self._sets is not None and (quiet or _listing() == self._listing)
+        text = changes(self._sets, wanted) if self._sets is not None and intact else whole(wanted)
+        if text:
+            _run("-f", "-", stdin=text)
+            log.info("filter changed", extra={"lines": text.count("\n"), "anew": not intact})
+        self._sets, self._generation = wanted, read_generation()
+        if text:
+            only_ours = intact and self._generation == generation + 1
+            self._listing = None if only_ours else _listing()
+
+
+def read_generation() -> int:
+    """The number of the ruleset in this network namespace: the kernel counts every change that anybody makes."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
+        kernel.settimeout(TIMEOUT)
+        kernel.send(struct.pack("=IHHIIBBH", HEADERS, GET_GENERATION, REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0))
+        answer = kernel.recv(4096)
+    kind = struct.unpack_from("=H", answer, 4)[0]
+    if kind >> 8 != GET_GENERATION >> 8:
+        raise KernelError("this kernel has no nftables (CONFIG_NF_TABLES)")
+    return int(struct.unpack_from(">I", answer, HEADERS + ATTRIBUTE)[0])
+
+
+def read_members() -> frozenset[Member]:
+    """Who may send to our tunnels as the kernel has it; nobody where the table is not there."""
+    found: list[tuple[int, int, str]] = []
+    for name in ("members4", "members6"):
+        done = _call("-j", "list", "set", *TABLE.split(), name)
+        for part in json.loads(done.stdout)["nftables"] if done.returncode == 0 else ():
+            found += [element["concat"] for element in part.get("set", {}).get("elem", ())]
+    return frozenset(Member(port, vni, ip_address(address)) for port, vni, address in found)
+
+
+def read_ruleset() -> Any:
+    """All rules of this host, of others too, as libnftables-json(5) has them. KernelError."""
+    done = _call("-j", "list", "ruleset")
+    if done.returncode != 0:
+        raise KernelError(f"nft list ruleset: {done.stderr.strip() or done.returncode}")
+    return json.loads(done.stdout)
+
+
+def read_dropped() -> dict[str, int]:
+    """How many packets our own table has dropped, by reason (driver/filter.py, COUNTERS); nothing without a table."""
+    done = _call("-j", "list", "counters", "table", *TABLE.split())
+    parts = json.loads(done.stdout)["nftables"] if done.returncode == 0 else ()
+    return {part["counter"]["name"]: part["counter"]["packets"] for part in parts if "counter" in part}
+
+
+def _listing() -> str:
+    """Empty where the table is not there."""
+    return _call("-s", "list", "table", *TABLE.split()).stdout
+
+
+def _run(*arguments: str, stdin: str) -> None:
+    done = _call(*arguments, stdin=stdin)
+    if done.returncode != 0:
+        raise KernelError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+
+
+def _call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["nft", *arguments], input=stdin, capture_output=True, text=True, timeout=TIMEOUT)
+    except FileNotFoundError:
+        raise KernelError("the command nft is missing; install the package nftables") from None
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"nft {' '.join(arguments)}: no answer in {TIMEOUT:.0f} s") from None

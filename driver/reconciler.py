@@ -1,0 +1,271 @@
+"""The loop that keeps the kernel as it should be: wait, read, compare, repair, for ever."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+
+from driver.backends import BACKENDS
+from driver.backends.interface import Remote, Underlay
+from driver.doors import Door, Doors
+from driver.errors import KernelError
+from driver.forwarding import Forwarding
+from driver.goal import LocalNetwork, goal
+from driver.journal import Journal
+from driver.kernel import Kernel
+from driver.model import Network
+from driver.plan import Operation, Put, applied, plan
+from driver.state import Entry, Key, Object, State
+from driver.view import View
+from store.ip import IPAddress
+
+log = logging.getLogger(__name__)
+
+SWEEP = 10.0  # seconds between two passes when nobody asks for one
+ROUNDS = 3  # a dropped link takes its routes along, so one pass may need a second look
+MOST_TOLD = 100  # operations: what is more than these is told in one line
+PATIENCE = 5.0  # seconds that a request waits for its pass
+
+
+class Reconciler:
+    def __init__(
+        self,
+        journal: Journal,
+        host: str,
+        view: Callable[[], View | None],
+        dev: str | None,
+        advertised: tuple[IPAddress, ...],
+        doors: Sequence[Door] = (),
+        resolver: IPAddress | None = None,
+        open_kernel: Callable[[], Kernel] = Kernel,
+        moved: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`view` gives what is known of the other hosts; `dev` and `advertised` are the settings of the underlay;
+        `doors` are those beside the kernel's; `resolver` is where containers ask for names; `moved` hears that other
+        hosts must send elsewhere from now on."""
+        self._journal, self._host, self._view = journal, host, view
+        self._dev, self._advertised, self._doors, self._open_kernel = dev, advertised, doors, open_kernel
+        self._resolver = resolver
+        self._wanted = threading.Condition()
+        self._asked = self._done = 0
+        self._stopping = False
+        self._look = True  # whether the next pass must look at the kernel
+        self._known: dict[Key, Object] | None = None  # where the kernel stands, if it was as it should be
+        self._last_put: set[Object] = set()  # by the last operations, of which the kernel may not yet have told
+        self._kernel: Kernel | None = None
+        self._sweep_at = 0.0
+        self._errors: list[str] = []
+        self._underlay: Underlay | None = None
+        self._last_underlay: Underlay | None = None
+        self._moved = moved
+        self._forwarding = Forwarding()
+        self.passes, self.pass_seconds, self.repairs = 0, 0.0, 0  # since the start
+        self._ended = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._wanted:
+            self._stopping = True
+            self._wanted.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE)
+
+    def poke(self) -> int:
+        """Ask for a pass soon that looks at the kernel; returns its number."""
+        return self._ask(look=True)
+
+    def view_changed(self) -> None:
+        """Ask for a pass soon. What other hosts say does not change this host's kernel, so where that stands is known
+        from the last pass; whether it was so is for the sweep."""
+        self._ask(look=False)
+
+    def _ask(self, *, look: bool) -> int:
+        with self._wanted:
+            self._asked += 1
+            self._look |= look
+            self._wanted.notify_all()
+            return self._asked
+
+    def expects(self, o: Entry) -> bool:
+        """Whether it is as the last operations made it, or as the last look found it to be right."""
+        known = self._known
+        return o in self._last_put or (known is not None and known.get(o.key) == o)
+
+    def settle(self, about: Collection[str]) -> None:
+        """Wait for a pass that begins after this call; KernelError if it failed on something that names one of
+        `about`."""
+        number = self.poke()
+        with self._wanted:
+            if not self._wanted.wait_for(lambda: self._done >= number or self._stopping, PATIENCE):
+                raise KernelError(f"the kernel's state was not settled in {PATIENCE:.0f} s; see the log of flannelpy")
+            errors = [error for error in self._errors if any(name in error for name in about)]
+        if errors:
+            raise KernelError(errors[0])
+
+    def idle(self) -> float:
+        """Seconds since the last pass ended; a healthy loop makes one every SWEEP seconds."""
+        return time.monotonic() - self._ended
+
+    def faults(self) -> list[str]:
+        """What the last pass could not bring to what it should be, in sentences."""
+        with self._wanted:
+            return list(self._errors)
+
+    @property
+    def underlay_seen(self) -> Underlay | None:
+        """As the last pass found it, None if it found none."""
+        return self._underlay
+
+    def underlay(self) -> Underlay:
+        """As the last pass found it: the kernel tells of changes, and a pass follows. Asking it takes too long for a
+        request, the longer the more containers there are."""
+        if self._underlay is not None:
+            return self._underlay
+        with self._open_kernel() as kernel:
+            return kernel.underlay(self._dev, self._advertised)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._wanted:
+                number, look, self._look = self._asked, self._look, False
+            began = time.monotonic()
+            errors = self._safe_pass(look or began >= self._sweep_at)
+            with self._wanted:
+                self._ended = time.monotonic()
+                self.passes, self.pass_seconds = self.passes + 1, self.pass_seconds + self._ended - began
+                self._report(errors)
+                self._errors, self._done = errors, number
+                self._wanted.notify_all()
+                left = self._sweep_at - time.monotonic()
+                self._wanted.wait_for(lambda: self._asked > self._done or self._stopping, max(left, 0))
+        self._forget_kernel()
+
+    def _safe_pass(self, look: bool) -> list[str]:
+        try:
+            if self._kernel is None:
+                self._kernel = self._open_kernel()
+            return self._pass(self._kernel, look)
+        except KernelError as error:
+            self._forget_kernel()
+            return [str(error)]
+        except Exception as error:  # the loop must live: what broke one pass is logged and tried again
+            log.exception("a pass of the reconciler failed")
+            self._forget_kernel()
+            return [f"internal error: {error}"]
+
+    def _forget_kernel(self) -> None:
+        self._known = None
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+
+    def _report(self, errors: Collection[str]) -> None:
+        for error in errors:
+            if error not in self._errors:
+                log.error("not as it should be", extra={"why": error})
+
+    def _pass(self, kernel: Kernel, look: bool) -> list[str]:
+        """What is not as it should be, after doing what can be done about it."""
+        doors = Doors(kernel, self._doors)
+        errors: list[str] = []
+        looks = look or self._known is None or not self._follow(doors, self._known)
+        if looks:
+            errors = self._repair(doors)
+        networks = self._networks()
+        errors += self._forwarding.settle(self._underlay, networks, look=looks)
+        return errors + [text for local in networks for text in _refused(self._underlay, local.network, local.remotes)]
+
+    def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:
+        """Do what the view asks for, from where the kernel was last known to be. False if that takes a look at it."""
+        operations = plan(known, self._goal(known))
+        if any(operation.object.rank == 0 for operation in operations) or self._carry_out(doors, operations):
+            return False
+        self.repairs += len(operations)
+        for operation in operations:
+            applied(known, operation)
+        return True
+
+    def _repair(self, doors: Doors) -> list[str]:
+        """Look at the kernel and make it as it should be; what could not be done."""
+        self._known, self._sweep_at = None, time.monotonic() + SWEEP
+        errors: list[str] = []
+        self._find_underlay(doors.kernel, errors)
+        failed: dict[Operation, str] = {}
+        for _ in range(ROUNDS):
+            # The kernel first: whatever link is seen there has its record by the time the records are read.
+            actual = doors.read()
+            desired = self._goal(actual)
+            operations = plan(actual, desired)
+            if not operations:
+                self._known = {**actual, **desired}  # equal; so the next comparison finds the very same objects
+                return errors
+            self.repairs += len(operations)
+            failed = self._carry_out(doors, operations)
+        # What failed because its link went away meanwhile is not wanted any more.
+        actual = doors.read()
+        operations = plan(actual, self._goal(actual))
+        return errors + [failed[operation] for operation in operations if operation in failed]
+
+    def _carry_out(self, doors: Doors, operations: Sequence[Operation]) -> dict[Operation, str]:
+        """What failed, and why."""
+        self._last_put = {operation.object for operation in operations if isinstance(operation, Put)}
+        failed = doors.apply_all(operations)
+        _tell([operation for operation in operations if operation not in failed])
+        return failed
+
+    def _goal(self, actual: State) -> State:
+        return goal(self._host, self._underlay, self._networks(), actual, self._resolver)
+
+    def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
+        try:
+            self._underlay = self._read_underlay(kernel)
+        except KernelError as error:
+            self._underlay = None
+            errors.append(str(error))
+        before, now = self._last_underlay, self._underlay
+        self._last_underlay = now or before
+        if now and before and (now.advertised, now.link) != (before.advertised, before.link):
+            log.warning("reached elsewhere now", extra={"dev": now.dev, "addresses": now.advertised})
+            self._moved()
+
+    def _read_underlay(self, kernel: Kernel) -> Underlay:
+        try:
+            return kernel.underlay(self._dev, self._advertised)
+        except KernelError:
+            # An interface that was down and up again has no default route until somebody gives it one.
+            if self._dev or self._last_underlay is None:
+                raise
+            return kernel.underlay(self._last_underlay.dev, self._advertised)
+
+    def _networks(self) -> list[LocalNetwork]:
+        view = self._view()
+        return [
+            LocalNetwork(
+                network,
+                tuple(self._journal.endpoints(network.id)),
+                view.remotes(network, self._host) if view else None,
+            )
+            for network in self._journal.networks()
+        ]
+
+
+@lru_cache(16)
+def _refused(underlay: Underlay | None, network: Network, remotes: tuple[Remote, ...] | None) -> tuple[str, ...]:
+    """Peers that a backend cannot reach."""
+    backend = BACKENDS[network.backend]
+    refusals = (underlay and backend.refusal(underlay, other) for other in remotes or ())
+    return tuple(f"network {network.pools[0]}: {refusal}" for refusal in refusals if refusal)
+
+
+def _tell(done: Sequence[Operation]) -> None:
+    if len(done) > MOST_TOLD:
+        kinds = Counter(f"{str(operation)[0]} {type(operation.object).__name__}" for operation in done)
+        log.info("much changed at once", extra={"done": ", ".join(f"{n} {kind}" for kind, n in kinds.items())})
+    else:
+        for operation in done:
+            log.info(str(operation))

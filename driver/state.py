@@ -1,0 +1,341 @@
+"""The kernel objects that we keep, as values: what must exist, what exists, and how an operator would type each.
+
+An object's `key` says what it is about (there is one per key in a kernel), the rest how it must be. `rank` is the
+order in which objects are built; they are taken down the other way round."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from store.ip import IPAddress, IPInterface, IPNetwork
+
+Key = Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanLink:
+    rank: ClassVar[int] = 0
+    dev: str
+    vni: int
+    local: IPAddress
+    port: int
+    mac: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} address {self.mac} type vxlan id {self.vni} local {self.local} dstport {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeLink:
+    """A bridge without ports: holds the host's own address where there is no tunnel device to hold it."""
+
+    rank: ClassVar[int] = 0
+    dev: str
+    mac: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} address {self.mac} type bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class WireguardLink:
+    """The kernel's WireGuard, or a TUN device with wireguard-go behind it. `alive=False` is a TUN device whose process
+    is not heard: it is found, never wanted."""
+
+    rank: ClassVar[int] = 0
+    dev: str
+    alive: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} type wireguard"
+
+
+@dataclass(frozen=True, slots=True)
+class TunLink:
+    """A device whose packets a process carries: see Forwarder. It lasts until it is deleted, with or without one."""
+
+    rank: ClassVar[int] = 0
+    dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} type tun"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointLink:
+    """The host's end of a container's veth pair. Join makes it and its container takes it along: it can only be kept
+    or removed here."""
+
+    rank: ClassVar[int] = 0
+    dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("link", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} type veth"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What can be changed while a link is in use. `up=False` is what is found, never what is wanted."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    mtu: int
+    up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("state", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} mtu {self.mtu} {'up' if self.up else 'down'}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoChecksumOffload:
+    """A tunnel device that computes the checksums of what it carries, instead of leaving that to the network card."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("offload", self.dev)
+
+    def __str__(self) -> str:
+        return f"link {self.dev} tx-checksum-ip-generic off"
+
+
+@dataclass(frozen=True, slots=True)
+class WireguardDevice:
+    """Where a WireGuard link listens and who it is. `own_key=False` is what is found, never what is wanted.
+
+    Of the rank of LinkState, and yielded before it: the port is bound when the link comes up."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    port: int
+    own_key: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("wg", self.dev)
+
+    def __str__(self) -> str:
+        return f"wg {self.dev} listen-port {self.port}{'' if self.own_key else ' with a foreign key'}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireguardPeer:
+    """Another host, by its public key. WireGuard itself follows a peer that sends from elsewhere; `endpoint` is where
+    it is said to be, as `ADDRESS:PORT` or `[ADDRESS]:PORT`. `keepalive` in seconds, 0 for none."""
+
+    rank: ClassVar[int] = 2
+    dev: str
+    public_key: str
+    endpoint: str
+    keepalive: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("wgpeer", self.dev, self.public_key)
+
+    def __str__(self) -> str:
+        keepalive = f" persistent-keepalive {self.keepalive}" if self.keepalive else ""
+        return f"wg {self.dev} peer {self.public_key} endpoint {self.endpoint}{keepalive}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedIp:
+    """Which peer has a prefix, for sending to it and for believing where a packet comes from. A prefix has one peer,
+    and the longest one holds; giving it to another peer takes it from the first."""
+
+    rank: ClassVar[int] = 3
+    dev: str
+    destination: IPNetwork
+    public_key: str
+
+    @property
+    def key(self) -> Key:
+        return ("allowed", self.dev, self.destination)
+
+    def __str__(self) -> str:
+        return f"wg {self.dev} peer {self.public_key} allowed-ips {self.destination}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    rank: ClassVar[int] = 2
+    dev: str
+    address: IPInterface
+
+    @property
+    def key(self) -> Key:
+        return ("addr", self.dev, self.address)
+
+    def __str__(self) -> str:
+        return f"addr {self.address} dev {self.dev}"
+
+
+class Entry:
+    """An object of which a host has thousands: what it is keyed and compared by is computed once.
+
+    `typed` says all that there is to say about it, so two that are typed alike are alike."""
+
+    __slots__ = ("key", "typed")
+    key: Key
+    typed: str
+
+    def _set(self, key: str, typed: str) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "typed", typed)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Entry) and self.typed == other.typed)
+
+    def __hash__(self) -> int:
+        return hash(self.typed)
+
+    def __str__(self) -> str:
+        return self.typed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbour(Entry):
+    rank: ClassVar[int] = 3
+    dev: str
+    address: IPAddress
+    mac: str
+
+    def __post_init__(self) -> None:
+        self._set(f"neigh {self.address} dev {self.dev}", f"neigh {self.address} lladdr {self.mac} dev {self.dev}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fdb(Entry):
+    rank: ClassVar[int] = 3
+    dev: str
+    mac: str
+    remote: IPAddress
+
+    def __post_init__(self) -> None:
+        self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route(Entry):
+    """`source` is the address that this host itself uses to send that way."""
+
+    rank: ClassVar[int] = 4
+    dev: str
+    destination: IPNetwork
+    via: IPAddress | None = None
+    source: IPAddress | None = None
+    onlink: bool = False
+
+    def __post_init__(self) -> None:
+        via = f" via {self.via}" if self.via else ""
+        source = f" src {self.source}" if self.source else ""
+        rest = f"{via} dev {self.dev}{source}{' onlink' if self.onlink else ''}"
+        self._set(f"route {self.destination}", f"route {self.destination}{rest}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unreachable(Entry):
+    """A route that ends here: what nobody in the pool has must not leave this host by its default route."""
+
+    rank: ClassVar[int] = 4
+    dev: ClassVar[str] = ""
+    destination: IPNetwork
+
+    def __post_init__(self) -> None:
+        self._set(f"route {self.destination}", f"route unreachable {self.destination}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Local(Entry):
+    """Packets to this address end on this host, though no interface has it."""
+
+    rank: ClassVar[int] = 4
+    dev: ClassVar[str] = "lo"
+    destination: IPNetwork
+
+    def __post_init__(self) -> None:
+        self._set(f"local {self.destination}", f"route local {self.destination}")
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """That the process which has this UDP port carries the packets of the device `dev`."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    vni: int
+    port: int
+    local: IPAddress
+
+    @property
+    def key(self) -> Key:
+        return ("forwarder", self.dev)
+
+    def __str__(self) -> str:
+        return f"forwarder {self.dev} vni {self.vni} local {self.local} port {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPeer:
+    """Another host, as a forwarder knows it: what is for its blocks goes there, what comes from there is from them."""
+
+    rank: ClassVar[int] = 3
+    dev: str
+    host: str
+    address: IPAddress
+    port: int
+    blocks: tuple[IPNetwork, ...]
+
+    @property
+    def key(self) -> Key:
+        return ("udp-peer", self.dev, self.host)
+
+    def __str__(self) -> str:
+        blocks = " ".join(map(str, self.blocks))
+        return f"peer {self.host} at {self.address} port {self.port} dev {self.dev} blocks {blocks}"
+
+
+Wireguard = WireguardDevice | WireguardPeer | AllowedIp
+Udp = Forwarder | UdpPeer
+AnyRoute = Route | Unreachable | Local
+Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
+Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | Wireguard | Udp
+State = Mapping[Key, Object]
+
+
+def changes_in_place(old: Link, new: Link) -> bool:
+    """Whether the kernel can turn one link into the other while packets flow: another MAC, and for a tunnel another
+    address of its own of the same family. VNI and port are fixed for a device's life."""
+    if isinstance(old, VxlanLink) and isinstance(new, VxlanLink):
+        return old.local.version == new.local.version and replace(old, local=new.local, mac=new.mac) == new
+    return isinstance(old, BridgeLink) and isinstance(new, BridgeLink)
+
+
+def state_of(objects: Iterable[Object]) -> dict[Key, Object]:
+    return {o.key: o for o in objects}

@@ -1,0 +1,144 @@
+"""What the store says about the other hosts, joined from its records: pure functions over what the store holds.
+
+A view is never changed: `after` makes the next one, which shares with it whatever is still so. What was computed from
+a record is remembered by the record's bytes, so that one change among thousands costs little more than itself."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Any, TypeVar, cast
+
+from driver.backends.interface import REMEMBERED, Remote
+from driver.model import Network
+from store import records
+from store.codec import BadRecord, decode
+from store.interface import Snapshot
+from store.ip import IPNetwork
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+
+Table = dict[str, bytes]  # the records of one kind in one pool, by their whole key
+
+
+class View:
+    """The records below `pools/`."""
+
+    def __init__(self, entries: Mapping[str, bytes]) -> None:
+        self._tables: dict[str, Table] = defaultdict(dict)
+        for key, value in entries.items():
+            self._tables[_table(key)][key] = value
+        self._remotes: dict[tuple[tuple[IPNetwork, ...], str], tuple[Remote, ...] | None] = {}
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "View":
+        return cls({key: entry.value for key, entry in snapshot.entries.items()})
+
+    def after(self, changes: Mapping[str, bytes | None]) -> "View":
+        """The view when these keys have these values, None where a key is gone."""
+        touched = {_table(key) for key in changes}
+        next_one = View({})
+        next_one._tables.update({name: dict(t) if name in touched else t for name, t in self._tables.items()})
+        for key, value in changes.items():
+            if value is None:
+                next_one._tables[_table(key)].pop(key, None)
+            else:
+                next_one._tables[_table(key)][key] = value
+        next_one._remotes = {
+            (pools, host): remotes
+            for (pools, host), remotes in list(self._remotes.items())
+            if touched.isdisjoint(name for pool in pools for name in _tables_of(pool))
+        }
+        return next_one
+
+    @property
+    def entries(self) -> dict[str, bytes]:
+        return {key: value for table in self._tables.values() for key, value in table.items()}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and _filled(self._tables) == _filled(other._tables)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def remotes(self, network: Network, host: str) -> tuple[Remote, ...] | None:
+        """The other hosts of a network that hold blocks of it, or None if the view cannot tell.
+
+        The network's own record must be there: where it is missing, the store was emptied, or it hides its keys from
+        this token, and neither means that the other hosts are gone."""
+        asked = network.pools, host
+        if asked not in self._remotes:
+            self._remotes[asked] = self._joined(network.pools, host)
+        return self._remotes[asked]
+
+    def _joined(self, pools: tuple[IPNetwork, ...], host: str) -> tuple[Remote, ...] | None:
+        if records.network_key(pools[0]) not in self._table(records.network_key(pools[0])):
+            return None
+        blocks = defaultdict(list)
+        for pool in pools:
+            for key, owner in self._blocks(pool):
+                blocks[owner].append(key)
+        table = self._table(records.peers_prefix(pools[0]))
+        return tuple(
+            _remote(table[key], tuple(blocks[peer.host]))
+            for key, peer in _readable(table, records.Peer)
+            if peer.host != host and peer.addresses and peer.host in blocks
+        )
+
+    def peer(self, network: Network, host: str) -> records.Peer | None:
+        key = records.peer_key(network.pools[0], host)
+        value = self._table(key).get(key)
+        return next((peer for _, peer in _readable({key: value} if value else {}, records.Peer)), None)
+
+    def _blocks(self, pool: IPNetwork) -> Iterator[tuple[str, str]]:
+        """The keys of the pool's blocks, and their hosts. A borrowed address is a block of its own: a route to it
+        alone."""
+        for key, block in _readable(self._table(records.blocks_prefix(pool)), records.Block):
+            yield key, block.host
+        for key, borrowed in _readable(self._table(records.borrowed_prefix(pool)), records.Borrowed):
+            yield key, borrowed.host
+
+    def _table(self, key: str) -> Table:
+        """The table of the key, or of the keys below a prefix."""
+        return self._tables.get(_table(key), {})
+
+
+def _readable(table: Table, kind: type[R]) -> Iterator[tuple[str, R]]:
+    for key, value in table.items():
+        try:
+            yield key, _decoded(cast(Hashable, kind), value)
+        except BadRecord as error:
+            log.error("record left out", extra={"key": key, "why": error})
+
+
+def _tables_of(pool: IPNetwork) -> set[str]:
+    """What a network's remotes are read from."""
+    names = records.network_key(pool), records.peers_prefix(pool), records.blocks_prefix(pool)
+    return {_table(name) for name in (*names, records.borrowed_prefix(pool))}
+
+
+def _filled(tables: Mapping[str, Table]) -> dict[str, Table]:
+    return {name: table for name, table in tables.items() if table}
+
+
+def _table(key: str) -> str:
+    """Of `pools/<pool>/blocks/<block>` it is `pools/<pool>/blocks`."""
+    return key.rpartition("/")[0]
+
+
+@lru_cache(4 * REMEMBERED)
+def _decoded(kind: Any, value: bytes) -> Any:
+    return decode(kind, value)
+
+
+@lru_cache(2 * REMEMBERED)
+def _remote(peer_record: bytes, block_keys: tuple[str, ...]) -> Remote:
+    peer: records.Peer = _decoded(records.Peer, peer_record)
+    blocks = tuple(map(_block, block_keys))
+    return Remote(peer.host, peer.addresses, blocks, peer.public_key, peer.sources, peer.link)
+
+
+def _block(key: str) -> IPNetwork:
+    name = key.rpartition("/")[2]
+    return records.block_of_key(key) if "-" in name else ip_network(name)

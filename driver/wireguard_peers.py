@@ -1,0 +1,101 @@
+"""What is known of the peers of a WireGuard device, and the words that tell `wg` of a change. Nothing is done here."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from driver.plan import Drop, Operation, Put
+from driver.state import AllowedIp, WireguardPeer
+from store.ip import IPNetwork
+
+Owners = Mapping[IPNetwork, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """`live`: its packets come from where its endpoint is now. `met`: this process has seen it before, or made it."""
+
+    live: bool = False
+    met: bool = True
+
+
+@dataclass(slots=True)
+class Peers:
+    """Of one device, by their public keys. WireGuard knows one peer for a prefix, and so do `owners`."""
+
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    owners: dict[IPNetwork, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)  # the endpoint that each was last given
+
+    def look(self) -> None:
+        """All are about to be read."""
+        self.seen.clear()
+        self.owners.clear()
+
+    def read(self, key: str, endpoint: str, live: bool, prefixes: Collection[IPNetwork]) -> str:
+        """Note one as it is; where it is, for the comparison with where it should be. A live peer that is elsewhere
+        has moved by itself, and WireGuard has followed it: that is as it should be."""
+        self.seen[key] = _Seen(live, met=key in self.told)
+        self.owners |= dict.fromkeys(prefixes, key)
+        told = self.told.setdefault(key, endpoint)
+        return told if live else endpoint
+
+    def words(self, operations: Iterable[Operation]) -> list[str]:
+        """What to tell `wg set`, for operations of one kind: empty if there is nothing to do.
+
+        Prefixes are all of a peer's, because not every `wg` can add or remove one. Its session, and all other peers,
+        go on."""
+        words: list[str] = []
+        touched: dict[str, list[IPNetwork]] = {}
+        for operation in operations:
+            match operation:
+                case Put(WireguardPeer() as o):
+                    words += self._introduction(o)
+                case Drop(WireguardPeer() as o):
+                    words += ["peer", o.public_key, "remove"]
+                case Put(AllowedIp() as o):
+                    touched[o.public_key] = []
+                case Drop(AllowedIp() as o) if self.owners.get(o.destination) == o.public_key:
+                    touched[o.public_key] = []
+        if touched:
+            for prefix, key in _owners_after(self.owners, operations).items():
+                if key in touched:
+                    touched[key].append(prefix)
+        for key, prefixes in touched.items():
+            words += ["peer", key, "allowed-ips", ",".join(map(str, prefixes))]
+        return words
+
+    def done(self, operations: Iterable[Operation]) -> None:
+        """Note what `wg` was told."""
+        for operation in operations:
+            match operation:
+                case Put(WireguardPeer() as o):
+                    self.seen.setdefault(o.public_key, _Seen())
+                    self.told[o.public_key] = o.endpoint
+                case Drop(WireguardPeer() as o):
+                    self.seen.pop(o.public_key, None)
+                    self.told.pop(o.public_key, None)
+        self.owners = _owners_after(self.owners, operations)
+
+    def _introduction(self, o: WireguardPeer) -> Iterator[str]:
+        """A peer with a session that this process finds at its start stays where it is: it may have moved there.
+
+        One that is made is greeted: the first keepalive asks for a session at once. The peer may have an old one,
+        which ended here with an earlier device, and would go on sending into it for 15 s."""
+        seen = self.seen.get(o.public_key)
+        if not (seen and seen.live and not seen.met):
+            yield from ("peer", o.public_key, "endpoint", o.endpoint)
+            if seen is None:
+                yield from ("persistent-keepalive", "1")
+        yield from ("peer", o.public_key, "persistent-keepalive", str(o.keepalive))
+
+
+def _owners_after(owners: Owners, operations: Iterable[Operation]) -> dict[IPNetwork, str]:
+    """A prefix that is given to a peer is taken from whoever has it."""
+    after = dict(owners)
+    for operation in operations:
+        match operation:
+            case Put(AllowedIp() as o):
+                after[o.destination] = o.public_key
+            case Drop(AllowedIp() as o) if after.get(o.destination) == o.public_key:
+                del after[o.destination]
+    return after

@@ -1,0 +1,1 @@
+"""Decides addresses: pools, the blocks this host holds of them, and who got which address."""

@@ -1,0 +1,100 @@
+"""Arithmetic of pools, blocks and addresses: no I/O, no state, both families alike."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+
+from store.ip import IPAddress, IPNetwork, contains, overlap
+
+
+def block_prefix(pool: IPNetwork, most_host_bits: int) -> int:
+    """The prefix length of the pool's blocks: `most_host_bits` per block, but never more than half of the pool's,
+    so that a small pool still serves several hosts (a /24 is cut into sixteen /28, a /18 into /26)."""
+    host_bits = min(most_host_bits, (pool.max_prefixlen - pool.prefixlen) // 2)
+    return pool.max_prefixlen - host_bits
+
+
+def block_holding(pool: IPNetwork, prefix: int, address: IPAddress) -> IPNetwork:
+    size = 1 << (pool.max_prefixlen - prefix)
+    return _block_at(pool, prefix, (int(address) - int(pool.network_address)) // size)
+
+
+def free_block(
+    pool: IPNetwork, prefix: int, taken: Collection[IPNetwork], host: str, within: IPNetwork | None = None
+) -> IPNetwork | None:
+    """A block that nobody holds and that has an address of `within`. Hosts start their search at different places,
+    so that many at once rarely want the same one."""
+    first, count = _blocks_of(pool, prefix, within or pool)
+    held = set(taken)
+    start = int.from_bytes(hashlib.sha256(host.encode()).digest()[:8]) % count
+    for index in chain(range(start, count), range(start)):
+        block = _block_at(pool, prefix, first + index)
+        if block not in held and any(usable(pool, block)):
+            return block
+    return None
+
+
+def _blocks_of(pool: IPNetwork, prefix: int, within: IPNetwork) -> tuple[int, int]:
+    size = 1 << (pool.max_prefixlen - prefix)
+    base = int(pool.network_address)
+    first = (int(within.network_address) - base) // size
+    last = (int(within.broadcast_address) - base) // size
+    return first, last - first + 1
+
+
+def _block_at(pool: IPNetwork, prefix: int, index: int) -> IPNetwork:
+    size = 1 << (pool.max_prefixlen - prefix)
+    return type(pool)((int(pool.network_address) + index * size, prefix))
+
+
+def usable(pool: IPNetwork, part: IPNetwork) -> Iterator[IPAddress]:
+    """The addresses of `part` that a host of `pool` may have: not the pool's first, and for IPv4 not its last."""
+    for number in range(int(part.network_address), int(part.broadcast_address) + 1):
+        address = type(pool.network_address)(number)
+        if _is_host_address(pool, address):
+            yield address
+
+
+def _is_host_address(pool: IPNetwork, address: IPAddress) -> bool:
+    if pool.prefixlen >= pool.max_prefixlen - 1:
+        return address in pool
+    last = pool.broadcast_address if pool.version == 4 else None
+    return address in pool and address not in (pool.network_address, last)
+
+
+def is_usable(pool: IPNetwork, address: IPAddress) -> bool:
+    return _is_host_address(pool, address)
+
+
+def first_usable(pool: IPNetwork) -> IPAddress:
+    return next(usable(pool, pool))
+
+
+def free_address(
+    pool: IPNetwork,
+    block: IPNetwork,
+    taken: Collection[IPAddress | None],
+    rested: Mapping[IPAddress, float],
+    within: IPNetwork | None = None,
+) -> IPAddress | None:
+    """The lowest address of the block that was never used, else the one that has been free for longest.
+
+    `rested` maps released addresses that may be used again to the time of their release."""
+    part = _common(block, within)
+    free = [address for address in usable(pool, part) if address not in taken] if part else []
+    return min(free, key=lambda address: (rested.get(address, float("-inf")), int(address)), default=None)
+
+
+def _common(block: IPNetwork, within: IPNetwork | None) -> IPNetwork | None:
+    if within is None or contains(within, block):
+        return block
+    return within if contains(block, within) else None
+
+
+def free_pool(ranges: Collection[tuple[IPNetwork, int]], occupied: Collection[IPNetwork]) -> IPNetwork | None:
+    """The first prefix of the wanted length, in the order of `ranges`, that overlaps nothing occupied."""
+    for outer, length in ranges:
+        for candidate in outer.subnets(new_prefix=length):
+            if not any(overlap(candidate, other) for other in occupied):
+                return candidate
+    return None

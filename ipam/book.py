@@ -1,0 +1,61 @@
+"""The addresses of one block in memory: which were never used, which rest, which are in use.
+
+Choosing one takes the same time however many there are."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from ipam import blocks
+from store.ip import IPAddress, IPNetwork
+
+
+class BlockBook:
+    def __init__(
+        self, pool: IPNetwork, block: IPNetwork, given: Iterable[IPAddress], released: Mapping[IPAddress, float]
+    ):
+        """`released` maps addresses that came back to the moment they did."""
+        self.block = block
+        self._given = set(given)
+        self._in_order: tuple[IPAddress, ...] | None = None
+        self._resting = dict(sorted(released.items(), key=lambda item: item[1]))
+        known = self._given | self._resting.keys()
+        self._fresh = deque(address for address in blocks.usable(pool, block) if address not in known)
+
+    def choose(
+        self, released_before: float, refused: Callable[[IPAddress], bool], within: IPNetwork | None
+    ) -> IPAddress | None:
+        """The lowest address that was never used, else the one that has rested longest; `refused` ones never."""
+        for address in self._fresh:
+            if not refused(address) and (within is None or address in within):
+                return address
+        for address, released in self._resting.items():
+            if released > released_before:
+                return None
+            if not refused(address) and (within is None or address in within):
+                return address
+        return None
+
+    def give(self, address: IPAddress) -> None:
+        self._in_order = None
+        self._given.add(address)
+        if self._resting.pop(address, None) is None:
+            with suppress(ValueError):
+                self._fresh.remove(address)
+
+    def take_back(self, address: IPAddress, moment: float) -> None:
+        self._in_order = None
+        self._given.discard(address)
+        self._resting[address] = moment
+
+    @property
+    def given(self) -> tuple[IPAddress, ...]:
+        """Those in use, in order; the same object as long as they are the same."""
+        if self._in_order is None:
+            self._in_order = tuple(sorted(self._given))
+        return self._in_order
+
+    @property
+    def free(self) -> int:
+        """How many are not in use, reserved ones among them."""
+        return len(self._resting) + len(self._fresh)

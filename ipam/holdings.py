@@ -1,0 +1,107 @@
+"""The blocks that this host holds: taking them, having the next one in hand, and looking again at all of them after a
+lost lease."""
+
+import logging
+
+from ipam.errors import PoolConflict, PoolExhausted
+from ipam.journal import BORROWED, PoolJournal
+from ipam.ledger import Ledger
+from ipam.lending import Lending
+from ipam.model import PoolId
+from ipam.pools import Claim, Pools
+from store.ip import IPAddress, IPNetwork, overlap
+
+log = logging.getLogger(__name__)
+
+LOW_WATER = 4  # the next block is taken when less than this part of one is free
+DOUBLY_USED = "address in use here may be in use elsewhere, too"
+
+
+class Holdings:
+    def __init__(self, ledger: Ledger, pools: Pools, lending: Lending) -> None:
+        self._ledger, self._pools, self._lending = ledger, pools, lending
+
+    def need_block(self, pool_id: PoolId) -> None:
+        """A host may use a pool that has no block left: its addresses are borrowed one by one."""
+        held = self._ledger.of(pool_id.pool).blocks
+        if not any(overlap(block, pool_id.range or pool_id.pool) for block in held):
+            try:
+                self.take_block(pool_id)
+            except PoolExhausted as error:
+                log.warning("no block for this host", extra={"pool": pool_id, "why": error})
+
+    def take_block(self, pool_id: PoolId, wanted: IPAddress | None = None) -> None:
+        pool = pool_id.pool
+        claim = self._pools.take_block(pool_id, tuple(self._ledger.of(pool).blocks), wanted)
+        self._add_block(pool, claim)
+        log.info("block taken", extra={"pool": pool, "block": claim.block})
+
+    def _add_block(self, pool: IPNetwork, claim: Claim, *, dockers: bool = False) -> None:
+        """Its loans are read after it became ours: from then on nobody else can grant one."""
+        lent = [address for address in self._lending.borrowed(pool) if address in claim.block]
+        for address in self._ledger.of(pool).add_block(claim.block, claim.reserved, lent, dockers=dockers):
+            log.error(DOUBLY_USED, extra={"address": address})
+
+    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
+        gateway = self._pools.fix_gateway(pool, wanted)
+        self._ledger.of(pool).learn_gateway(gateway)
+        return gateway
+
+    def keep_in_hand(self) -> None:
+        """Take the next block before the last one is full, so that an outage of the store finds addresses at hand."""
+        for pool_id in self._ledger.journal.pool_ids():
+            with self._ledger.lock(pool_id.pool):
+                books = [b for b in self._ledger.of(pool_id.pool).books() if overlap(b.block, pool_id.range or b.block)]
+                size = max((book.block.num_addresses for book in books), default=0)
+                if pool_id.range is None and sum(book.free for book in books) < size // LOW_WATER:
+                    self._need_next_block(pool_id)
+
+    def _need_next_block(self, pool_id: PoolId) -> None:
+        try:
+            self.take_block(pool_id)
+        except PoolExhausted as error:
+            log.debug("no next block", extra={"pool": pool_id, "why": error})
+
+    # after a lost lease
+
+    def verify(self) -> None:
+        """What is still ours, or free and ours again, stays; the rest is lost, and said so."""
+        for pool in self._ledger.pools():
+            with self._ledger.lock(pool):
+                if self._ledger.journal.is_held(pool):
+                    self._verify_pool(pool)
+
+    def _verify_pool(self, pool: IPNetwork) -> None:
+        journal = self._ledger.of(pool)
+        try:
+            self._join_again(pool, journal)
+        except PoolConflict as error:
+            log.error("pool lost: the cluster has another use for it by now", extra={"pool": pool, "why": error})
+            for block in list(journal.blocks):
+                self._lose_block(pool, block)
+        for block, held in list(journal.blocks.items()):
+            claim = self._pools.retake_block(pool, block)
+            if claim is None:
+                self._lose_block(pool, block)
+            else:
+                self._add_block(pool, claim, dockers=held.dockers)
+        mine = self._lending.borrowed_by_me(pool)
+        for address in [a for a, lease in journal.leases.items() if lease.kind == BORROWED and a not in mine]:
+            journal.forget(address)
+            log.error("borrowed address lost; if in use here, it may be in use elsewhere", extra={"address": address})
+
+    def _join_again(self, pool: IPNetwork, journal: PoolJournal) -> None:
+        """With the properties that it had when our blocks were cut out of it."""
+        gateway = journal.gateway
+        if gateway is not None and any(held.dockers for held in journal.blocks.values()):
+            self._pools.adopt(pool, gateway)
+            return
+        self._pools.join(pool, next((block.prefixlen for block in journal.blocks), None))
+        if gateway is not None:
+            self._pools.fix_gateway(pool, gateway)
+
+    def _lose_block(self, pool: IPNetwork, block: IPNetwork) -> None:
+        lost = self._ledger.of(pool).drop_block(block)
+        log.error("block lost to another host", extra={"pool": pool, "block": block})
+        for address in lost:
+            log.error(DOUBLY_USED, extra={"address": address})

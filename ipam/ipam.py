@@ -1,0 +1,295 @@
+"""The IPAM driver: what Docker's four calls mean.
+
+It decides from this host's journal, and asks the cluster only for pools, blocks and borrowed addresses."""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from ipaddress import ip_interface
+
+from ipam import blocks
+from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
+from ipam.holdings import Holdings
+from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
+from ipam.ledger import Ledger
+from ipam.lending import Lending
+from ipam.loans import Loans
+from ipam.model import AddressRequest, PoolId, PoolRequest
+from ipam.options import block_option, refuse_odd_size
+from ipam.pools import HeldElsewhere, Pools
+from ipam.tenancy import Tenancy
+from store.interface import StoreUnavailable
+from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
+
+log = logging.getLogger(__name__)
+
+REST = 60.0  # seconds an address stays unused after its release, so that nobody's old packets reach the next owner
+LEAST_POOL_FOR_HOST_ADDRESS = 16  # addresses; in a smaller pool every one goes to containers
+
+
+class Ipam:
+    def __init__(
+        self,
+        journal: Journal,
+        pools: Pools,
+        lending: Lending,
+        tenancy: Tenancy,
+        routed: Callable[[IPNetwork], bool],
+        changed: Callable[[IPNetwork], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
+        every pool in which an address was given or came back."""
+        self._journal, self._pools, self._tenancy = journal, pools, tenancy
+        self._routed, self._changed, self._clock = routed, changed, clock
+        self._ledger = Ledger(journal, tenancy)
+        self._holdings = Holdings(self._ledger, pools, lending)
+        self._loans = Loans(self._ledger, pools, lending, tenancy)
+
+    # pools
+
+    def request_pool(self, request: PoolRequest) -> tuple[PoolId, IPNetwork]:
+        block_prefix = block_option(request)
+        self._tenancy.insist()
+        if request.pool is None:
+            if request.range is not None:
+                raise BadRequest(f"--ip-range {request.range} needs a --subnet that holds it")
+            pool_id = PoolId(self._pools.join_any(request.v6))
+        else:
+            refuse_odd_size(request.pool)
+            pool_id = PoolId(request.pool, request.range)
+        with self._ledger.lock(pool_id.pool):
+            self._end_half_done_leave(pool_id.pool)
+            self._pools.join(pool_id.pool, block_prefix)
+            self._holdings.need_block(pool_id)
+            self._journal.hold(pool_id)
+        log.info("pool held", extra={"pool": pool_id})
+        return pool_id, pool_id.pool
+
+    def release_pool(self, pool_id: PoolId) -> None:
+        """One network less; an unknown pool is fine. What the store cannot be told now is told by `settle`."""
+        with self._ledger.lock(pool_id.pool):
+            self._journal.let_go(pool_id)
+            try:
+                self._leave_if_unused(pool_id.pool)
+            except StoreUnavailable as error:
+                log.warning("blocks are given back later", extra={"pool": pool_id.pool, "why": error})
+        log.info("pool released", extra={"pool": pool_id})
+
+    def adopt(self, pool: IPNetwork, gateway: IPAddress) -> str | None:
+        """Hold a pool whose addresses Docker's own IPAM gives out, until `disown`; why not, if others use it."""
+        self._tenancy.insist()
+        with self._ledger.lock(pool):
+            self._end_half_done_leave(pool)
+            try:
+                self._pools.adopt(pool, gateway)
+            except PoolConflict as error:
+                return str(error)
+            journal = self._journal.pool(pool)
+            journal.learn_gateway(gateway)
+            journal.add_block(pool, (), (), dockers=True)
+            if not self._journal.is_held(pool):
+                self._journal.hold(PoolId(pool))
+        log.info("pool of Docker's own adopted", extra={"pool": pool})
+        return None
+
+    def disown(self, pool: IPNetwork) -> None:
+        self.release_pool(PoolId(pool))
+
+    def free_pool(self) -> IPNetwork | None:
+        """An IPv4 pool that a network could have now, to tell a person."""
+        return self._pools.free_pool(v6=False)
+
+    def _end_half_done_leave(self, pool: IPNetwork) -> None:
+        """What an earlier network of this pool left in the journal may be another host's by now."""
+        journal = self._journal.pool(pool)
+        if journal.blocks or journal.leases:
+            self._leave_if_unused(pool)
+
+    def holders(self, pool: IPNetwork) -> int:
+        """How many Docker networks of this host have the pool: Docker holds it before it tells the network driver of
+        the network, and lets it go when that is removed, or was refused."""
+        return self._journal.holders(pool)
+
+    def _leave_if_unused(self, pool: IPNetwork) -> None:
+        if not self._journal.is_held(pool):
+            journal = self._journal.pool(pool)
+            self._tenancy.check()
+            self._loans.give_up(pool)
+            self._pools.leave(pool)
+            journal.drop_all()
+            self._journal.drop_pool(pool)
+
+    # addresses
+
+    def request_address(self, request: AddressRequest) -> IPInterface:
+        pool_id, wanted = request.pool, request.address
+        pool = pool_id.pool
+        if not self._journal.uses(pool_id):
+            raise NoSuchPool(f"pool {pool_id} is not in use on this host")
+        if wanted is not None and not blocks.is_usable(pool, wanted):
+            raise BadRequest(f"address {wanted} cannot be used in pool {pool}")
+        self._tenancy.insist()
+        if request.gateway:
+            with self._ledger.lock(pool):
+                return _with_prefix(self._holdings.fix_gateway(pool, wanted), pool.prefixlen)
+        routed = self._routed(pool)
+        if wanted is not None and not routed and self._is_everybodys(pool, wanted):
+            return _with_prefix(wanted, pool.prefixlen)  # the same --aux-address on another host
+        address = self._give_or_borrow(pool_id, wanted)
+        self._changed(pool)
+        return _with_prefix(address, host_prefix(address) if routed else pool.prefixlen)
+
+    def _is_everybodys(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Whether it was reserved for the pool; known here, without the store, for addresses in blocks of ours."""
+        with self._ledger.lock(pool):
+            journal = self._journal.pool(pool)
+            if journal.block_of(address) is not None:
+                return journal.is_reserved(address) and address != journal.gateway
+        return address in self._pools.reserved(pool)
+
+    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+        """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine."""
+        pool = pool_id.pool
+        with self._ledger.lock(pool):
+            self._journal.pool(pool).take_back(address)
+            self._loans.return_quietly(pool)
+        self._changed(pool)
+
+    def reserve(self, pool: IPNetwork, address: IPAddress) -> None:
+        """Keep an --aux-address from every host: Docker asks for one like for any other, and only the network
+        driver hears that it was one."""
+        with self._ledger.lock(pool):
+            self._pools.reserve(pool, address, lambda reserved: self._reserve_here(pool, reserved))
+
+    def _reserve_here(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """In our journal before the cluster is told: a crash between the two leaves an unused address, never a
+        doubly used one."""
+        journal = self._journal.pool(pool)
+        if journal.block_of(address) is None or (journal.is_given(address) and self._routed(pool)):
+            return False
+        journal.reserve(address)
+        return True
+
+    def host_address(self, pool: IPNetwork) -> IPAddress | None:
+        """An address in the pool for this host itself; None if the pool has none to spare."""
+        with self._ledger.lock(pool):
+            journal = self._journal.pool(pool)
+            mine = [address for address, lease in journal.leases.items() if lease.kind == HOST]
+            if mine or pool.num_addresses < LEAST_POOL_FOR_HOST_ADDRESS or not journal.blocks:
+                return mine[0] if mine else None
+            try:
+                return self._give(PoolId(pool), None, HOST)
+            except (PoolExhausted, StoreUnavailable):
+                return None
+
+    # choosing
+
+    def _give_or_borrow(self, pool_id: PoolId, wanted: IPAddress | None) -> IPAddress:
+        try:
+            with self._ledger.lock(pool_id.pool):
+                return self._give(pool_id, wanted, ENDPOINT)
+        except HeldElsewhere as elsewhere:
+            return self._loans.borrow(pool_id, elsewhere)
+        except PoolExhausted:
+            return self._loans.borrow_any(pool_id)
+
+    def _give(self, pool_id: PoolId, wanted: IPAddress | None, kind: str) -> IPAddress:
+        self._ledger.refuse_if_not_ours(pool_id)
+        journal = self._journal.pool(pool_id.pool)
+        if journal.gateway is None:
+            self._holdings.fix_gateway(pool_id.pool, None)
+        address = self._free_address(pool_id, journal) if wanted is None else self._wanted_address(pool_id, wanted)
+        self._ledger.give(pool_id, address, BORROWED if journal.block_of(address) is None else kind)
+        return address
+
+    def _wanted_address(self, pool_id: PoolId, wanted: IPAddress) -> IPAddress:
+        pool = pool_id.pool
+        journal = self._journal.pool(pool)
+        lease = journal.leases.get(wanted)
+        if lease is not None and lease.kind == BORROWED and lease.released is not None:
+            return wanted  # not returned yet: still ours
+        if lease is not None and lease.kind == RETURNING:
+            self._loans.give_back(pool)
+        if journal.block_of(wanted) is None:
+            self._holdings.take_block(pool_id, wanted)
+        if journal.is_reserved(wanted):
+            raise AddressTaken(f"address {wanted} is reserved in pool {pool}; choose another")
+        if lease is not None and lease.kind == LENT:
+            self._loans.look_after(pool, wanted)
+        if journal.is_given(wanted):
+            raise AddressTaken(
+                f"address {wanted} is already in use on {self._loans.user_of(pool, wanted)}; choose another"
+            )
+        return wanted
+
+    def _free_address(self, pool_id: PoolId, journal: PoolJournal) -> IPAddress:
+        address = self._choose(pool_id, journal, rest=REST)
+        if address is not None:
+            return address
+        try:
+            self._holdings.take_block(pool_id)
+        except (PoolExhausted, StoreUnavailable) as error:
+            if isinstance(error, PoolExhausted):
+                self._loans.look_after_all(pool_id.pool)
+            # Better an address that has not rested than a container that does not start.
+            address = self._choose(pool_id, journal, rest=0)
+            if address is None:
+                raise
+            return address
+        return self._free_address(pool_id, journal)
+
+    def _choose(self, pool_id: PoolId, journal: PoolJournal, rest: float) -> IPAddress | None:
+        released_before = self._clock() - rest
+        for book in journal.books():
+            address = book.choose(released_before, journal.is_reserved, pool_id.range)
+            if address is not None:
+                return address
+        return None
+
+    # beside the requests
+
+    def answer_wishes(self, pool: IPNetwork) -> None:
+        self._loans.answer_wishes(pool)
+
+    def settle(self, joined: Collection[IPNetwork]) -> None:
+        """Leave pools that no network of this host uses, and put loans in order, both ways.
+
+        `joined` are the pools in which the store has this host as a holder: a crash may have left more of them
+        there than the journal knows."""
+        pools = {*self._journal.pools(), *joined}
+        if pools:
+            self._tenancy.check()  # what stands under this host's name may be another machine's
+        for pool in pools:
+            with self._ledger.lock(pool):
+                if not self._journal.is_held(pool):
+                    self._leave_if_unused(pool)
+                    continue
+                self._loans.settle(pool)
+
+    def keep_in_hand(self) -> None:
+        self._holdings.keep_in_hand()
+
+    def verify(self) -> None:
+        self._holdings.verify()
+
+    def leases(self) -> dict[IPNetwork, dict[IPAddress, Lease]]:
+        """Every lease of this host, by pool."""
+        found = {}
+        for pool in self._journal.pools():
+            with self._ledger.lock(pool):
+                found[pool] = dict(self._journal.pool(pool).leases)
+        return found
+
+    def held(self) -> dict[PoolId, Held]:
+        """For how many Docker networks each pool is held."""
+        return self._journal.held()
+
+    def given(self, pool: IPNetwork) -> dict[IPNetwork, tuple[IPAddress, ...]]:
+        """The addresses in use, by block of ours."""
+        with self._ledger.lock(pool):
+            return {book.block: book.given for book in self._journal.pool(pool).books()}
+
+
+def _with_prefix(address: IPAddress, length: int) -> IPInterface:
+    return ip_interface((address, length))

@@ -1,0 +1,234 @@
+"""This host's own record of pools, blocks and addresses: durable before Docker hears the answer.
+
+Everything an address request needs is here, so that requests are answered without asking the cluster."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+
+from ipam.book import BlockBook
+from ipam.model import PoolId
+from store.interface import Store
+from store.ip import IPAddress, IPNetwork
+from store.local import LocalRecords
+
+ENDPOINT = "endpoint"  # a container's
+HOST = "host"  # this host's own
+LENT = "lent"  # in a block of ours, but another host has it
+BORROWED = "borrowed"  # a container's, in a block of another host
+RETURNING = "returning"  # was borrowed, and is perhaps the other host's again
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many Docker networks of this host use a pool id."""
+
+    uses: int
+    since: float = 0.0  # when the last of them was added, in seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBlock:
+    """A block of ours; `reserved` are the addresses in it that nobody may be given."""
+
+    reserved: tuple[IPAddress, ...] = ()
+    dockers: bool = False  # Docker's own IPAM gives its addresses out
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One address: under which pool id and to what it went, and when it came back if it rests."""
+
+    pool_id: str
+    kind: str
+    released: float | None = None  # seconds since the epoch
+    since: float = 0.0  # when it was given, likewise
+
+
+class PoolJournal:
+    """Blocks and addresses of one pool. Callers hold the pool's lock."""
+
+    def __init__(self, store: Store, pool: IPNetwork, clock: Callable[[], float]) -> None:
+        self._pool, self._clock = pool, clock
+        self._blocks = LocalRecords(store, f"blocks/{pool} ", HeldBlock, ip_network)
+        self._leases = LocalRecords(store, f"addresses/{pool} ", Lease, ip_address)
+        self._gateway = LocalRecords(store, f"gateways/{pool}", Gateway, str)
+        self.blocks = self._blocks.records
+        self.leases = self._leases.records
+        self._books = {block: self._book(block) for block in self.blocks}
+
+    def _book(self, block: IPNetwork) -> BlockBook:
+        here = {address: lease for address, lease in self.leases.items() if address in block}
+        given = [address for address, lease in here.items() if lease.released is None]
+        return BlockBook(
+            self._pool, block, given, {a: lease.released for a, lease in here.items() if lease.released is not None}
+        )
+
+    # the gateway
+
+    @property
+    def gateway(self) -> IPAddress | None:
+        known = self._gateway.records.get("")
+        return known.address if known else None
+
+    def learn_gateway(self, gateway: IPAddress) -> None:
+        if gateway != self.gateway:
+            self._gateway.put("", Gateway(gateway))
+
+    # blocks
+
+    def add_block(
+        self,
+        block: IPNetwork,
+        reserved: tuple[IPAddress, ...],
+        lent: Collection[IPAddress],
+        *,
+        dockers: bool = False,
+    ) -> list[IPAddress]:
+        """`lent` first: after a crash between the two, the block is not ours yet and is looked at again.
+
+        Returns which of `lent` are in use here, too; they belong to the other hosts from now on."""
+        doubly = []
+        for address in lent:
+            lease = self.leases.get(address)
+            own = lease is not None and lease.kind in (ENDPOINT, HOST)
+            rests = lease is not None and lease.kind == LENT and lease.released is not None
+            if lease is None or own or rests:
+                self._leases.put(address, Lease("", LENT))
+            if lease is not None and own and lease.released is None:
+                doubly.append(address)
+        self._blocks.put(block, HeldBlock(reserved, dockers))
+        self._books[block] = self._book(block)
+        return doubly
+
+    def drop_block(self, block: IPNetwork) -> dict[IPAddress, Lease]:
+        """Forget a block; returns the leases in it that are still in use."""
+        here = {address: lease for address, lease in self.leases.items() if address in block}
+        self._leases.remove(*here)
+        self._blocks.remove(block)
+        self._books.pop(block, None)
+        return {address: lease for address, lease in here.items() if lease.released is None}
+
+    def block_of(self, address: IPAddress) -> IPNetwork | None:
+        return next((block for block in self.blocks if address in block), None)
+
+    def books(self) -> Iterable[BlockBook]:
+        return self._books.values()
+
+    def reserve(self, address: IPAddress) -> None:
+        """Give this address of ours to nobody any more."""
+        block = self.block_of(address)
+        if block is not None and address not in self.blocks[block].reserved:
+            held = self.blocks[block]
+            self._blocks.put(block, replace(held, reserved=(*held.reserved, address)))
+        self.forget(address)
+
+    # addresses
+
+    def is_reserved(self, address: IPAddress) -> bool:
+        return address == self.gateway or any(address in held.reserved for held in self.blocks.values())
+
+    def is_given(self, address: IPAddress) -> bool:
+        lease = self.leases.get(address)
+        return lease is not None and lease.released is None
+
+    def give(self, pool_id: PoolId, address: IPAddress, kind: str) -> None:
+        self._leases.put(address, Lease(str(pool_id), kind, since=self._clock()))
+        if book := self._book_of(address):
+            book.give(address)
+
+    def take_back(self, address: IPAddress) -> None:
+        """The address is free again, after a rest. One that nobody had is fine."""
+        lease = self.leases.get(address)
+        if lease is not None and lease.released is None:
+            moment = self._clock()
+            self._leases.put(address, replace(lease, released=moment))
+            if book := self._book_of(address):
+                book.take_back(address, moment)
+
+    def note_returning(self, address: IPAddress) -> None:
+        """A borrowed address that came back goes to its block's holder: from now on it is not ours to give."""
+        self._leases.put(address, replace(self.leases[address], kind=RETURNING))
+
+    def forget(self, address: IPAddress) -> None:
+        """As if nobody ever had it: for one that goes back to another host, or that is reserved."""
+        self._leases.remove(address)
+        if (book := self._book_of(address)) is not None:
+            self._books[book.block] = self._book(book.block)
+
+    def _book_of(self, address: IPAddress) -> BlockBook | None:
+        return next((book for block, book in self._books.items() if address in block), None)
+
+    def release_all_of(self, pool_id: PoolId) -> None:
+        for address in [
+            a
+            for a, lease in self.leases.items()
+            if lease.pool_id == str(pool_id) and lease.kind in (ENDPOINT, BORROWED)
+        ]:
+            self.take_back(address)
+
+    def drop_all(self) -> None:
+        """The blocks last: as long as one is known, so is the pool, and a crash halfway is found."""
+        self._gateway.remove("")
+        self._leases.remove(*self.leases)
+        self._blocks.remove(*self.blocks)
+        self._books.clear()
+
+
+class Journal:
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
+        self._held = LocalRecords(store, "held/", Held, PoolId.parse)
+        known = {
+            *_pools_below(store, "blocks/"),
+            *_pools_below(store, "addresses/"),
+            *(h.pool for h in self.pool_ids()),
+        }
+        self._pools = {pool: PoolJournal(store, pool, clock) for pool in known}
+
+    def pools(self) -> list[IPNetwork]:
+        return list(self._pools)
+
+    def pool(self, pool: IPNetwork) -> PoolJournal:
+        if pool not in self._pools:
+            self._pools[pool] = PoolJournal(self._store, pool, self._clock)
+        return self._pools[pool]
+
+    def drop_pool(self, pool: IPNetwork) -> None:
+        self._pools.pop(pool, None)
+
+    def uses(self, pool_id: PoolId) -> int:
+        held = self._held.records.get(pool_id)
+        return held.uses if held else 0
+
+    def held(self) -> dict[PoolId, Held]:
+        return dict(self._held.records)
+
+    def pool_ids(self) -> list[PoolId]:
+        return list(self._held.records)
+
+    def is_held(self, pool: IPNetwork) -> bool:
+        return self.holders(pool) > 0
+
+    def holders(self, pool: IPNetwork) -> int:
+        return sum(held.uses for pool_id, held in list(self._held.records.items()) if pool_id.pool == pool)
+
+    def hold(self, pool_id: PoolId) -> None:
+        self._held.put(pool_id, Held(self.uses(pool_id) + 1, self._clock()))
+
+    def let_go(self, pool_id: PoolId) -> None:
+        """One network less on this pool id; the last one takes its addresses along."""
+        if self.uses(pool_id) > 1:
+            self._held.put(pool_id, replace(self._held.records[pool_id], uses=self.uses(pool_id) - 1))
+        else:
+            self.pool(pool_id.pool).release_all_of(pool_id)
+            self._held.remove(pool_id)
+
+
+def _pools_below(store: Store, prefix: str) -> set[IPNetwork]:
+    return {ip_network(key.removeprefix(prefix).split(" ")[0]) for key in store.read(prefix).entries}

@@ -1,0 +1,178 @@
+"""One address of another host's block: asked for by the borrower, lent by the holder, each by check-and-set.
+
+The holder gives its addresses out without asking anybody, so nobody can take one from it: it must agree. The borrower
+writes a wish; the holder, which watches the pool, notes in its own journal that the address is lent, and then turns
+the wish into the borrower's key in one transaction. All hosts route a borrowed address to the borrower."""
+
+import random
+import time
+from collections.abc import Callable, Collection
+
+from ipam import blocks
+from ipam.errors import AddressTaken
+from ipam.pools import HeldElsewhere
+from ipam.tenancy import Tenancy
+from store import records
+from store.codec import decode, encode
+from store.interface import ABSENT, Check, Delete, Entry, Put, Store
+from store.ip import IPAddress, IPNetwork
+from store.shared import remove_member
+
+PATIENCE = 3.0  # seconds to wait for a holder's answer
+HEARSAY = 0.5  # seconds after which everybody has told which addresses came back
+
+
+class NoAnswer(AddressTaken):
+    """The holder of the address does not answer."""
+
+
+class Lending:
+    def __init__(
+        self,
+        store: Store,
+        host: str,
+        tenancy: Tenancy,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        hearsay: float = HEARSAY,
+    ) -> None:
+        self.hearsay = hearsay
+        self._store, self._host, self._tenancy, self._patience, self._clock = store, host, tenancy, patience, clock
+
+    # the borrower's side
+
+    def borrow(self, asked: HeldElsewhere) -> None:
+        """Make the address this host's, or AddressTaken with the holder's sentence. Waits, so hold no lock."""
+        borrower = self.borrower(asked.pool, asked.address)
+        if borrower is not None:
+            raise AddressTaken(
+                f"address {asked.address} is in use on host {borrower}, which borrowed it; choose another"
+            )
+        self._wish(asked)
+        self._await_answer(asked)
+
+    def _wish(self, asked: HeldElsewhere) -> None:
+        wish = Put(records.wanted_key(asked.pool, asked.address), encode(records.Wanted(self._host)), ABSENT)
+        block = self._store.get(records.block_key(asked.pool, asked.block))
+        if block is None or decode(records.Block, block.value).host != asked.holder:
+            raise AddressTaken(f"the block of address {asked.address} has just changed hands; try again")
+        holder = Check(records.block_key(asked.pool, asked.block), block.version)
+        if not self._store.commit(holder, self._tenancy.check(), wish):
+            standing = self._wanted(asked.pool, asked.address)
+            if standing is None or standing[0].host != self._host:
+                raise AddressTaken(
+                    f"another host is asking for address {asked.address}, too; try again or choose another"
+                )
+
+    def _await_answer(self, asked: HeldElsewhere) -> None:
+        key, seen = records.wanted_key(asked.pool, asked.address), 0
+        deadline = self._clock() + self._patience
+        while True:
+            standing = self._wanted(asked.pool, asked.address)
+            if self.borrower(asked.pool, asked.address) == self._host:
+                remove_member(self._store, key)
+                return
+            if standing is None:
+                raise AddressTaken(f"the wish for address {asked.address} was lost; try again")
+            wish, version = standing
+            if wish.refused is not None:
+                self._store.commit(Delete(key, version))
+                raise AddressTaken(wish.refused)
+            left = deadline - self._clock()
+            if left <= 0 and self._store.commit(Delete(key, version)):
+                raise NoAnswer(
+                    f"{asked}; that host did not answer in {self._patience:.0f} s, so it cannot lend the address"
+                )
+            seen = self._store.wait(key, seen, max(left, 0)).version
+
+    def give_back(self, pool: IPNetwork, address: IPAddress) -> None:
+        """A borrowed address belongs to its block's holder again. One that is not ours is left alone."""
+        if self.borrower(pool, address) == self._host:
+            remove_member(self._store, records.borrowed_key(pool, address))
+
+    def borrowed_by_me(self, pool: IPNetwork) -> set[IPAddress]:
+        return {address for address, host in self.borrowed(pool).items() if host == self._host}
+
+    def withdraw(self, pool: IPNetwork, besides: Collection[IPAddress]) -> None:
+        """Take back wishes of ours that nobody waits for any more, all but `besides`."""
+        for key, entry in self._store.read(records.wanted_prefix(pool)).entries.items():
+            mine = decode(records.Wanted, entry.value).host == self._host
+            if mine and records.address_of_key(key) not in besides:
+                self._store.commit(Delete(key, entry.version))
+
+    # what stands in the store
+
+    def borrower(self, pool: IPNetwork, address: IPAddress) -> str | None:
+        entry = self._store.get(records.borrowed_key(pool, address))
+        return decode(records.Borrowed, entry.value).host if entry else None
+
+    def borrowed(self, pool: IPNetwork) -> dict[IPAddress, str]:
+        entries = self._store.read(records.borrowed_prefix(pool)).entries
+        return {
+            records.address_of_key(key): decode(records.Borrowed, entry.value).host for key, entry in entries.items()
+        }
+
+    def _wanted(self, pool: IPNetwork, address: IPAddress) -> tuple[records.Wanted, int] | None:
+        entry: Entry | None = self._store.get(records.wanted_key(pool, address))
+        return (decode(records.Wanted, entry.value), entry.version) if entry else None
+
+    def likely_free(
+        self, pool: IPNetwork, within: IPNetwork | None, besides: Collection[IPAddress | None]
+    ) -> list[tuple[IPAddress, IPNetwork, str]]:
+        """Addresses, their blocks and holders, that other hosts do not use as far as they have told; the holder with
+        most of them first, one address per block."""
+        taken: set[IPAddress | None] = {*besides, *self.borrowed(pool)}
+        found = []
+        leases = self._store.read(records.leases_prefix(pool)).entries
+        for key, entry in self._store.read(records.blocks_prefix(pool)).entries.items():
+            block, holder = records.block_of_key(key), decode(records.Block, entry.value).host
+            told = leases.get(records.leases_key(pool, block))
+            given = set(decode(records.BlockLeases, told.value).given) if told else set()
+            free = [a for a in blocks.usable(pool, block) if a not in taken | given and (within is None or a in within)]
+            if free and holder != self._host:
+                found.append((len(free), random.choice(free), block, holder))  # noqa: S311 - keeps borrowers apart
+        return [(address, block, holder) for _, address, block, holder in sorted(found, key=lambda f: -f[0])]
+
+    # the holder's side
+
+    def wishes(self, pool: IPNetwork, held: Collection[IPNetwork]) -> list[IPAddress]:
+        """The addresses in these blocks of ours that others wait for."""
+        found, lent = [], self.borrowed(pool)
+        for key, entry in self._store.read(records.wanted_prefix(pool)).entries.items():
+            wish, address = decode(records.Wanted, entry.value), records.address_of_key(key)
+            open_wish = wish.is_open and wish.host != self._host and lent.get(address) != wish.host
+            if open_wish and any(address in block for block in held):
+                found.append(address)
+        return found
+
+    def lend(self, pool: IPNetwork, block: IPNetwork, address: IPAddress) -> bool:
+        """Turn the wish for an address of ours into the other host's. False if nobody wants it any more, or the block
+        is not ours any more."""
+        standing, ours = self._wanted(pool, address), self._store.get(records.block_key(pool, block))
+        if standing is None or not standing[0].is_open or not self._is_mine(ours):
+            return False
+        lent = Put(records.borrowed_key(pool, address), encode(records.Borrowed(standing[0].host)), ABSENT)
+        # The wish is answered, too: it is what the borrower watches.
+        answer = encode(records.Wanted(standing[0].host, granted=True))
+        wish = Put(records.wanted_key(pool, address), answer, standing[1])
+        held = Check(records.block_key(pool, block), ours.version if ours else ABSENT)
+        return self._store.commit(self._tenancy.check(), held, wish, lent)
+
+    def _is_mine(self, block: Entry | None) -> bool:
+        return block is not None and decode(records.Block, block.value).host == self._host
+
+    def is_back(self, pool: IPNetwork, block: IPNetwork, address: IPAddress) -> bool:
+        """Whether an address of ours that was to be lent is nobody's, and will not become anybody's.
+
+        The wish is looked at first: while it stands, a transaction whose answer was lost may still turn it into a
+        loan. A store that does not show our own block hides, or has lost, the loan as well."""
+        standing = self._wanted(pool, address)
+        if standing is not None and standing[0].is_open:
+            return False
+        return self.borrower(pool, address) is None and self._is_mine(self._store.get(records.block_key(pool, block)))
+
+    def refuse(self, pool: IPNetwork, address: IPAddress, why: str) -> None:
+        standing = self._wanted(pool, address)
+        if standing is not None and standing[0].is_open:
+            no = records.Wanted(standing[0].host, why)
+            self._store.commit(Put(records.wanted_key(pool, address), encode(no), standing[1]))

@@ -1,0 +1,166 @@
+"""Single addresses that go from one host's block to another host: this host's journal of them, kept true to the store,
+on the borrower's side and on the holder's."""
+
+import logging
+import time
+from collections.abc import Collection
+
+from ipam.errors import AddressTaken, PoolExhausted
+from ipam.journal import BORROWED, LENT, RETURNING
+from ipam.ledger import Ledger
+from ipam.lending import Lending, NoAnswer
+from ipam.model import PoolId
+from ipam.pools import HeldElsewhere, Pools, exhausted
+from ipam.tenancy import Tenancy
+from store.interface import StoreUnavailable
+from store.ip import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+BORROW_TIME = 8.0  # seconds in which other hosts are asked for an address when no block is free
+
+
+class Loans:
+    def __init__(self, ledger: Ledger, pools: Pools, lending: Lending, tenancy: Tenancy) -> None:
+        self._ledger, self._pools, self._lending, self._tenancy = ledger, pools, lending, tenancy
+        self._borrowing: set[IPAddress] = set()
+
+    # borrowing from other hosts; with no lock held while another host is asked, for that one may be asking us
+
+    def borrow(self, pool_id: PoolId, elsewhere: HeldElsewhere) -> IPAddress:
+        """Have that one address, or AddressTaken with the holder's sentence."""
+        pool, address = pool_id.pool, elsewhere.address
+        with self._ledger.lock(pool):
+            self._begin_to_borrow(pool, address)
+        try:
+            self._lending.borrow(elsewhere)
+            with self._ledger.lock(pool):
+                self._ledger.refuse_if_not_ours(pool_id)
+                if self._lending.borrower(pool, address) != self._pools.host:
+                    raise AddressTaken(f"the loan of address {address} was lost; try again")
+                self._ledger.give(pool_id, address, BORROWED)
+        finally:
+            self._borrowing.discard(address)
+        log.info("address borrowed", extra={"address": address, "from": elsewhere.holder})
+        return address
+
+    def _begin_to_borrow(self, pool: IPNetwork, address: IPAddress) -> None:
+        if address in self._borrowing or self._ledger.of(pool).is_given(address):
+            raise AddressTaken(f"address {address} is already in use on this host; choose another")
+        self._lending.give_back(pool, address)  # a loan of which a crash left nothing but the key
+        self._borrowing.add(address)
+
+    def borrow_any(self, pool_id: PoolId) -> IPAddress:
+        """Any address that another host can spare, or PoolExhausted."""
+        pool, deadline = pool_id.pool, time.monotonic() + BORROW_TIME
+        tried, silent, looked_again = {self._ledger.of(pool).gateway}, set(), False
+        while time.monotonic() < deadline:
+            likely = self._lending.likely_free(pool, pool_id.range, tried)
+            found = next(((a, block, holder) for a, block, holder in likely if holder not in silent), None)
+            if found is None and looked_again:
+                break
+            if found is None:  # what others have told is a moment old
+                looked_again = True
+                time.sleep(self._lending.hearsay)
+                continue
+            address, block, holder = found
+            tried.add(address)
+            try:
+                return self.borrow(pool_id, HeldElsewhere(pool, address, block, holder))
+            except AddressTaken as error:
+                if isinstance(error, NoAnswer):
+                    silent.add(holder)
+                log.info("address not lent", extra={"address": address, "why": error})
+        raise PoolExhausted(exhausted(pool_id, self._pools.owners(pool)))
+
+    def return_quietly(self, pool: IPNetwork) -> None:
+        """`give_back`, or later if the store is away."""
+        try:
+            self.give_back(pool)
+        except StoreUnavailable as error:
+            log.debug("borrowed addresses go back later", extra={"pool": pool, "why": error})
+
+    def give_back(self, pool: IPNetwork) -> None:
+        """Give borrowed addresses that came back to their holders.
+
+        That it returns is noted first: the holder may have it as soon as the store was told, whether or not we hear
+        the answer. While the store is away nothing is noted, so that a container may have the address again."""
+        journal = self._ledger.of(pool)
+        for address in [
+            a for a, lease in journal.leases.items() if lease.kind == BORROWED and lease.released is not None
+        ]:
+            self._lending.borrower(pool, address)
+            journal.note_returning(address)
+        for address in [a for a, lease in journal.leases.items() if lease.kind == RETURNING]:
+            self._lending.give_back(pool, address)
+            journal.forget(address)
+
+    def give_up(self, pool: IPNetwork) -> None:
+        """Nothing of the pool is borrowed or asked for any more: this host leaves it."""
+        for address in self._lending.borrowed_by_me(pool):
+            self._lending.give_back(pool, address)
+        self._lending.withdraw(pool, self._borrowing)
+
+    # lending to other hosts
+
+    def answer_wishes(self, pool: IPNetwork) -> None:
+        """Lend what others ask for from blocks of ours, or say why not."""
+        for address in self._lending.wishes(pool, tuple(self._ledger.of(pool).blocks)):
+            with self._ledger.lock(pool):
+                self._answer_wish(pool, address)
+
+    def _answer_wish(self, pool: IPNetwork, address: IPAddress) -> None:
+        journal = self._ledger.of(pool)
+        block, lease = journal.block_of(address), journal.leases.get(address)
+        self._tenancy.refuse_if_fenced()
+        if block is None:
+            return
+        half_lent = lease is not None and lease.kind == LENT and self._lending.borrower(pool, address) is None
+        if journal.is_reserved(address):
+            self._lending.refuse(pool, address, f"address {address} is reserved in pool {pool}; choose another")
+        elif journal.is_given(address) and not half_lent:
+            user = self.user_of(pool, address).replace("this host", f"host {self._pools.host}")
+            self._lending.refuse(pool, address, f"address {address} is already in use on {user}; choose another")
+        else:
+            journal.give(PoolId(pool), address, LENT)
+            if self._lending.lend(pool, block, address):
+                log.info("address lent", extra={"address": address})
+            else:
+                self.look_after(pool, address)
+
+    def user_of(self, pool: IPNetwork, address: IPAddress) -> str:
+        lease = self._ledger.of(pool).leases.get(address)
+        lent = self._lending.borrower(pool, address) if lease and lease.kind == LENT else None
+        return f"host {lent}, which borrowed it" if lent else "this host"
+
+    def look_after(self, pool: IPNetwork, address: IPAddress) -> None:
+        """A lent address is free again once nobody has its key. One without a block is what a crash left."""
+        journal = self._ledger.of(pool)
+        block = journal.block_of(address)
+        if block is None:
+            journal.forget(address)
+        elif self._lending.is_back(pool, block, address):
+            journal.take_back(address)
+
+    def look_after_all(self, pool: IPNetwork) -> None:
+        self._look_after_besides(pool, self._lending.borrowed(pool))
+
+    def _look_after_besides(self, pool: IPNetwork, borrowed: Collection[IPAddress]) -> None:
+        leases = self._ledger.of(pool).leases
+        for address in [a for a, lease in leases.items() if lease.kind == LENT and lease.released is None]:
+            if address not in borrowed:
+                self.look_after(pool, address)
+
+    # both
+
+    def settle(self, pool: IPNetwork) -> None:
+        """Make true again what an outage or a crash left."""
+        self.give_back(pool)
+        self._lending.withdraw(pool, self._borrowing)
+        borrowed = self._lending.borrowed(pool)
+        for address, host in borrowed.items():
+            lease = self._ledger.of(pool).leases.get(address)
+            unknown = (lease is None or lease.kind == LENT) and address not in self._borrowing
+            if host == self._pools.host and unknown:
+                self._lending.give_back(pool, address)
+        self._look_after_besides(pool, borrowed)

@@ -1,0 +1,102 @@
+"""Name spaces of pools: the one of our own driver's networks, and one for each `--ipam-opt network=NAME`.
+
+Each space has an address manager of its own, so that two LANs may use the same prefix. All share the host's lease."""
+
+import re
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from ipam.errors import BadRequest, NoSuchPool
+from ipam.ipam import Ipam
+from ipam.journal import Held, Lease
+from ipam.model import AddressRequest, PoolId, PoolRequest
+from store.ip import IPAddress, IPInterface, IPNetwork
+
+OPTION = "network"
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}", re.ASCII)
+
+SpacedPool = tuple[str, IPNetwork]
+
+
+class Spaces:
+    """The IPAM driver for all spaces. Safe for many threads."""
+
+    def __init__(self, default: Ipam, known: Collection[str], make: Callable[[str], Ipam]) -> None:
+        """`known` are the spaces of which this host's journal tells; `make` builds the manager of one."""
+        self._make, self._lock = make, threading.Lock()
+        self._managers = {"": default, **{name: make(name) for name in known}}
+
+    def _manager(self, space: str) -> Ipam:
+        with self._lock:
+            if space not in self._managers:
+                self._managers[space] = self._make(space)
+            return self._managers[space]
+
+    def _all(self) -> list[tuple[str, Ipam]]:
+        with self._lock:
+            return list(self._managers.items())
+
+    # what Docker asks
+
+    def request_pool(self, request: PoolRequest) -> tuple[PoolId, IPNetwork]:
+        space = request.options.get(OPTION, "")
+        if OPTION in request.options and not NAME.fullmatch(space):
+            raise BadRequest(
+                f"--ipam-opt {OPTION}={space[:80]}: must be 1 to 63 letters, digits and ._-, beginning with a letter "
+                "or digit"
+            )
+        rest = {name: value for name, value in request.options.items() if name != OPTION}
+        pool_id, pool = self._manager(space).request_pool(replace(request, options=rest))
+        return replace(pool_id, space=space), pool
+
+    def release_pool(self, pool_id: PoolId) -> None:
+        self._manager(pool_id.space).release_pool(pool_id.within_space())
+
+    def request_address(self, request: AddressRequest) -> IPInterface:
+        space = request.pool.space
+        if space not in dict(self._all()):
+            raise NoSuchPool(f"pool {request.pool} is not in use on this host")
+        return self._manager(space).request_address(replace(request, pool=request.pool.within_space()))
+
+    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+        self._manager(pool_id.space).release_address(pool_id.within_space(), address)
+
+    # what happens beside the requests
+
+    def answer_wishes(self, where: SpacedPool) -> None:
+        space, pool = where
+        if space in dict(self._all()):
+            self._manager(space).answer_wishes(pool)
+
+    def settle(self, joined: Collection[SpacedPool]) -> None:
+        """`joined` are the pools in which the store has this host as a holder."""
+        for space in {name for name, _ in self._all()} | {name for name, _ in joined}:
+            self._manager(space).settle([pool for name, pool in joined if name == space])
+
+    def keep_in_hand(self) -> None:
+        for _, manager in self._all():
+            manager.keep_in_hand()
+
+    def verify(self) -> None:
+        for _, manager in self._all():
+            manager.verify()
+
+    def given(self, where: SpacedPool) -> dict[IPNetwork, tuple[IPAddress, ...]]:
+        return self._manager(where[0]).given(where[1])
+
+    def leases(self) -> dict[SpacedPool, dict[IPAddress, Lease]]:
+        """Every lease of this host, by pool."""
+        return {(space, pool): leases for space, manager in self._all() for pool, leases in manager.leases().items()}
+
+    def blocks(self) -> dict[SpacedPool, tuple[IPNetwork, ...]]:
+        """The blocks of this host, by pool."""
+        return {where: tuple(self.given(where)) for where in self.leases()}
+
+    def held(self) -> dict[PoolId, Held]:
+        """For how many Docker networks each pool is held."""
+        return {
+            replace(pool_id, space=space): held
+            for space, manager in self._all()
+            for pool_id, held in manager.held().items()
+        }

@@ -1,0 +1,1 @@
+"""Names of containers: who may ask for which, and a resolver that answers."""

@@ -1,0 +1,37 @@
+"""What the agent tells the resolver's process: one line of JSON for each change."""
+
+import msgspec
+
+Key = str  # of an endpoint's record in the store
+
+
+class Member(msgspec.Struct, frozen=True):
+    """An endpoint, as far as names go. A network is known by its first pool."""
+
+    network: str  # pool
+    label: str  # what Docker calls the network
+    name: str  # the container's own, for reverse look-ups
+    names: tuple[str, ...]  # all that Docker would answer to, without the network
+    addresses: tuple[str, ...]
+
+
+class Update(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Only what differs from what was told before; None stands for something that is gone."""
+
+    members: dict[Key, Member | None] = {}
+    askers: dict[str, tuple[str, ...] | None] = {}  # address of a container here: the networks it is in
+    prefixes: dict[str, tuple[str, ...] | None] = {}  # network: all its pools
+
+
+MEMBERS_AT_ONCE = 200  # a longer line would hold up answers
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Update)
+
+
+def encode(update: Update) -> bytes:
+    return _encoder.encode(update) + b"\n"
+
+
+def decode(line: bytes) -> Update:
+    return _decoder.decode(line)

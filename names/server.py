@@ -1,0 +1,140 @@
+"""The resolver's own process: sockets on one address, and the agent's updates on standard input. One thread, so that
+nothing needs a lock; apart from the agent, so that neither waits for the other's turn in Python.
+
+It ends with the agent, when standard input ends."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections import Counter
+from contextlib import suppress
+
+from names import messages, resolver
+from names.zone import Zone
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64  # datagrams read before anything else has its turn
+LINE_LIMIT = 16 << 20  # bytes of one update
+TCP_AT_ONCE, TCP_OF_ONE = 128, 8  # connections; of one address
+TCP_PATIENCE = 5.0  # seconds for one query over TCP
+BUFFER = 1 << 20  # bytes of datagrams that wait
+FREEBIND = 15  # IP_FREEBIND: the address may come later
+PKTINFO = 8  # IP_PKTINFO
+LONGEST_DATAGRAM = 65_535
+
+
+class Server:
+    def __init__(self, address: str, port: int) -> None:
+        self._zone = Zone()
+        self._udp = _bound(socket.SOCK_DGRAM, address, port)
+        self._udp.setsockopt(socket.IPPROTO_IP, PKTINFO, 1)
+        self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        self._tcp = _bound(socket.SOCK_STREAM, address, port)
+        self._connections: Counter[str] = Counter()
+        self._near: dict[int, bool] = {}
+
+    async def run(self) -> None:
+        """Until standard input ends."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._udp, self._datagrams)
+        serving = await asyncio.start_server(self._connection, sock=self._tcp, limit=1 << 16)
+        try:
+            await self._updates()
+        finally:
+            loop.remove_reader(self._udp)
+            serving.close()
+            self._udp.close()
+
+    async def _updates(self) -> None:
+        reader = asyncio.StreamReader(limit=LINE_LIMIT)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            self._zone.apply(messages.decode(line))
+            gc.freeze()  # what is known for long is not looked through again and again while answers wait
+
+    def _datagrams(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                message, ancillary, _, source = self._udp.recvmsg(LONGEST_DATAGRAM, 64)
+            except OSError:  # none left; or the word that an earlier answer found nobody
+                return
+            answer = self._answer(message, source[0], datagram=True)
+            if answer is not None and self._may_answer(source[0], ancillary):
+                with suppress(OSError):
+                    self._udp.sendto(answer, source)
+
+    def _answer(self, message: bytes, source: str, *, datagram: bool) -> bytes | None:
+        try:
+            return resolver.answer(self._zone, message, source, datagram=datagram)
+        except Exception:  # one query must not end the service for all others
+            log.exception("a query has no answer", extra={"query": message[:64].hex()})
+            return None
+
+    def _may_answer(self, source: str, ancillary: list[tuple[int, int, bytes]]) -> bool:
+        """Containers of ours, and to tell them no, those of Docker's bridges and this host: nobody beyond it."""
+        if self._zone.networks_of(source) is not None:
+            return True
+        index = next((struct.unpack_from("=I", data)[0] for _, kind, data in ancillary if kind == PKTINFO), 0)
+        if index not in self._near:
+            self._near[index] = _is_near(index)
+        return self._near[index]
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        source = writer.get_extra_info("peername")[0]
+        known = self._zone.networks_of(source) is not None
+        self._connections[source] += 1
+        try:
+            if known and self._connections.total() <= TCP_AT_ONCE and self._connections[source] <= TCP_OF_ONE:
+                await self._serve(reader, writer, source)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # gone, or too slow
+        finally:
+            self._connections[source] -= 1
+            self._connections += Counter()  # forget the zeros
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str) -> None:
+        while True:
+            async with asyncio.timeout(TCP_PATIENCE):
+                size = int.from_bytes(await reader.readexactly(2))
+                answer = self._answer(await reader.readexactly(size), source, datagram=False)
+                if answer is None:
+                    return
+                writer.write(len(answer).to_bytes(2) + answer)
+                await writer.drain()
+
+
+def _bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.IPPROTO_IP, FREEBIND, 1)
+    bound.setblocking(False)
+    bound.bind((address, port))
+    return bound
+
+
+def _is_near(index: int) -> bool:
+    """Whether what comes from this interface comes from this host: from itself, a bridge or one end of a pair."""
+    try:
+        name = socket.if_indextoname(index)
+    except OSError:
+        return False
+    return name == "lo" or name.startswith("flv") or os.path.isdir(f"/sys/class/net/{name}/bridge")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent ends it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    address, _, port = sys.argv[1].partition(":")
+    try:
+        server = Server(address, int(port))
+    except OSError as error:
+        sys.exit(f"names cannot be served at {address} port {port}: {error.strerror}; see FLANNELPY_DNS")
+    asyncio.run(server.run())

@@ -1,0 +1,56 @@
+"""This host itself: its Engine, its disk, and what flannelpy does here."""
+
+from collections.abc import Iterator
+
+from operations.checks.finding import error, warning
+from operations.facts import Facts
+from operations.model import Finding
+
+LITTLE, FEW = 1 << 30, 0.05  # bytes and share of the disk that are free, where it is nearly full
+ENGINES_OWN = ("garbage", "conflicts")  # duties that ask the Engine; that it is away is told by itself
+STORES_OWN = "Consul at "  # what failed for want of the store begins so, and is told by itself
+
+
+def engine_answers(facts: Facts) -> Iterator[Finding]:
+    if facts.engine_error is not None:
+        yield error(
+            "engine",
+            facts.engine_error,
+            "start Docker, or set FLANNELPY_DOCKER to where its API listens; networks go on, but nothing that "
+            "Docker gave up is found",
+        )
+
+
+def disk_has_room(facts: Facts) -> Iterator[Finding]:
+    free, total = facts.disk
+    if free < LITTLE and free < FEW * total:
+        yield warning(
+            "disk",
+            f"the disk of the state directory has {free >> 20} MiB left of {total >> 20}",
+            "make room: without it no container can be started, for its address must be written down",
+        )
+
+
+def kernel_is_as_it_should_be(facts: Facts) -> Iterator[Finding]:
+    for fault in facts.faults:
+        yield error("kernel", fault, "remove what is in the way; flannelpy tries again every 10 s")
+
+
+def duties_are_done(facts: Facts) -> Iterator[Finding]:
+    for duty, why in facts.failing.items():
+        told = (facts.engine_error is not None and duty in ENGINES_OWN) or (
+            facts.store_error is not None and why.startswith(STORES_OWN)
+        )
+        if not told:
+            yield error("duty", f"{duty}: {why}", "see the log of flannelpy; it is tried again every few seconds")
+
+
+def no_address_is_used_twice(facts: Facts) -> Iterator[Finding]:
+    for conflict in facts.conflicts:
+        says, _, cure = conflict.rpartition(": ")
+        yield error("conflict", says, f"{cure}, so that it gets an address of its own")
+
+
+def nothing_is_left_over(facts: Facts) -> Iterator[Finding]:
+    for item in facts.garbage:
+        yield warning("garbage", f"{item}, is still held", "it is freed by itself in a minute, or by `flannelpy gc`")

@@ -1,0 +1,117 @@
+"""The other hosts, and the way to them."""
+
+from collections.abc import Iterator
+
+from driver.backends import BACKENDS
+from operations.checks.finding import error, warning
+from operations.facts import Facts
+from operations.model import Finding
+from operations.reach import Reached
+from store.ip import IPAddress
+
+
+def published_address_is_here(facts: Facts) -> Iterator[Finding]:
+    underlay = facts.underlay
+    for address in underlay.advertised if underlay else ():
+        if underlay is not None and address not in underlay.addresses:
+            has = ", ".join(map(str, underlay.addresses))
+            yield warning(
+                "published address",
+                f"this host tells the others to send to {address}, which its interface {underlay.dev} does not have "
+                f"({has})",
+                "unset FLANNELPY_ADDRESS, or correct it; right only behind an address translator that forwards the "
+                "tunnel's port",
+            )
+
+
+def peers_live(facts: Facts) -> Iterator[Finding]:
+    for host, seconds in facts.silent.items():
+        yield warning(
+            "silent host",
+            f"host {host} has given no sign of life for {seconds:.0f} s",
+            f"see that flannelpy runs there and reaches the store; gone for good: `flannelpy leave --host {host}`",
+        )
+
+
+def peers_answer(facts: Facts) -> Iterator[Finding]:
+    if facts.unprobed:
+        yield warning("probes", f"the peers were not asked: {facts.unprobed}", "give flannelpy CAP_NET_RAW")
+    told: set[tuple[str, IPAddress]] = set()
+    for each in facts.reached:
+        where = each.way.remote.host, each.way.address
+        if not each.underlay and not each.tunnel and where not in told:
+            told.add(where)
+            yield error("underlay", *unreached(each))
+
+
+def unreached(each: Reached) -> tuple[str, str]:
+    host, address = each.way.remote.host, each.way.address
+    why = f" ({each.underlay.refused})" if each.underlay.refused else ""
+    return (
+        f"host {host} does not answer at {address}, the address that it has published{why}",
+        f"see that {host} is up, that {address} is its own (FLANNELPY_ADDRESS and FLANNELPY_IFACE there), and that "
+        "no firewall is between",
+    )
+
+
+def tunnels_answer(facts: Facts) -> Iterator[Finding]:
+    for each in facts.reached:
+        if each.underlay and not each.tunnel:
+            yield error("tunnel", *unheard(each))
+
+
+def unheard(each: Reached) -> tuple[str, str]:
+    way, port = each.way, each.way.network.port
+    via = f"UDP port {port}" if BACKENDS[way.network.backend].port else "packets with container addresses"
+    refused = f" ({each.tunnel.refused})" if each.tunnel.refused else ""
+    return (
+        f"host {way.remote.host} answers at {way.address}, but not through the tunnel of network "
+        f"{way.network.pools[0]}{refused}",
+        f"let {via} pass between the two, in both directions: cloud firewalls, switches, the INPUT rules of "
+        f"{way.remote.host}; see `flannelpy doctor` there",
+    )
+
+
+def full_packets_pass(facts: Facts) -> Iterator[Finding]:
+    for each in facts.reached:
+        if each.tunnel_whole is not None and not each.tunnel_whole:
+            yield error("mtu", *too_large(each))
+
+
+def too_large(each: Reached) -> tuple[str, str]:
+    way = each.way
+    if each.underlay and not each.underlay_whole:
+        return (
+            f"the path to host {way.remote.host} ({way.address}) loses packets of {each.underlay_mtu} bytes, which is "
+            f"the MTU of this host's interface, so packets of {each.mtu} bytes of network {way.network.pools[0]} "
+            "do not pass",
+            "give both hosts' interfaces the path's true MTU (flannelpy follows), or make the network with -o mtu=",
+        )
+    return (
+        f"network {way.network.pools[0]} has an MTU of {each.mtu} bytes, and packets of that size do not reach host "
+        f"{way.remote.host}, though smaller ones do",
+        "see that the interfaces of both hosts have the same MTU, or make the network with a smaller -o mtu=",
+    )
+
+
+def checksums_are_right(facts: Facts) -> Iterator[Finding]:
+    if facts.rates.bad_checksums:
+        dev = facts.underlay.dev if facts.underlay else "IFACE"
+        yield error(
+            "checksums",
+            f"{facts.rates.bad_checksums} UDP packets with a wrong checksum came in while this looked",
+            f"a network card or its driver computes them wrongly: `ethtool -K {dev} tx-checksum-ip-generic off` on "
+            "the host that sends them",
+        )
+
+
+def no_strangers_call(facts: Facts) -> Iterator[Finding]:
+    count = facts.rates.dropped.get("strangers", 0)
+    if count:
+        ports = ", ".join(str(port) for port in sorted({n.port for n in facts.networks if n.port}))
+        yield warning(
+            "strangers",
+            f"{count} tunnel packets came from no peer while this looked, and were dropped (port {ports})",
+            "another cluster, or a host that was given up, sends here under the same port and network number: give "
+            "one of the networks another -o vni= or -o port=",
+        )

@@ -1,0 +1,54 @@
+"""The store, and this host's lease in it."""
+
+from collections.abc import Iterator
+
+from operations.checks.finding import error, warning
+from operations.facts import Facts
+from operations.model import Finding
+
+NEAR = 0.5  # of the lease time without a beat
+MOST_SKEW = 5.0  # seconds; the store's Date has whole ones
+
+
+def store_answers(facts: Facts) -> Iterator[Finding]:
+    if facts.store_error is None:
+        return
+    if facts.forbidden:
+        yield error(
+            "store",
+            f"the store does not allow this host's token what it needs: {facts.store_error}",
+            "give the token that policy, or start flannelpy with another one in CONSUL_HTTP_TOKEN",
+        )
+        return
+    yield error(
+        "store",
+        f"the store is away: {facts.store_error}",
+        f"see that {facts.store} runs and can be reached from here; containers go on meanwhile, with the addresses "
+        "that this host holds",
+    )
+
+
+def lease_is_kept(facts: Facts) -> Iterator[Finding]:
+    silence, ttl = facts.lease.silent_for, facts.lease.ttl
+    if facts.lease.fence:
+        yield error(
+            "lease",
+            f"the lease has lapsed, no address is given out: {facts.lease.fence}",
+            "bring the store back; then `flannelpy doctor` again, for addresses that another host has now",
+        )
+    elif silence is not None and silence > NEAR * ttl:
+        yield warning(
+            "lease",
+            f"the lease was last renewed {silence:.0f} s ago and lasts {ttl:.0f} s",
+            "bring the store back before it ends, or other hosts take this one's addresses",
+        )
+
+
+def clocks_agree(facts: Facts) -> Iterator[Finding]:
+    if facts.skew is not None and abs(facts.skew) > MOST_SKEW:
+        way = "ahead of" if facts.skew > 0 else "behind"
+        yield warning(
+            "clock",
+            f"this host's clock is {abs(facts.skew):.0f} s {way} the store's",
+            "run a time service on both; addresses do not depend on it, certificates and logs do",
+        )

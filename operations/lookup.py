@@ -1,0 +1,75 @@
+"""Whether a container is told another's name: asked from inside, as a program there would ask."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from driver.kernel.namespaces import within
+from names.question import ask
+from names.zone import DOMAIN
+from store.ip import IPAddress
+
+DOCKERS = "127.0.0.11"  # Docker's resolver in every container of a network that a user made
+PATIENCE = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    container: str  # that asks
+    pid: int  # of its first process
+    name: str  # of the container that it asks for
+    address: IPAddress  # what it should be told
+    resolver: str  # whom Docker should ask for it
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    question: Question
+    told: tuple[str, ...]
+    why: str  # if nothing was told
+
+    @property
+    def right(self) -> bool:
+        return str(self.question.address) in self.told
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    lookups: tuple[Lookup, ...]
+
+
+def look_up(question: Question) -> Lookup | None:
+    """None where the container cannot be entered."""
+    name, version = full_name(question), question.address.version
+    try:
+        told, why = within(f"/proc/{question.pid}/ns/net", lambda: ask(name, version, DOCKERS, PATIENCE))
+    except OSError:
+        return None
+    return Lookup(question, told, why)
+
+
+def look_up_all(questions: Sequence[Question]) -> Lookups:
+    """Side by side: each may take its whole PATIENCE."""
+    with ThreadPoolExecutor(max(1, len(questions))) as pool:
+        return Lookups(tuple(lookup for lookup in pool.map(look_up, questions) if lookup is not None))
+
+
+def full_name(question: Question) -> str:
+    """One that Docker does not answer by itself."""
+    return f"{question.name}.{DOMAIN}"
+
+
+def explain(lookup: Lookup) -> tuple[str, str]:
+    """What is wrong, and what to do."""
+    asked, told = lookup.question, f"it was told {', '.join(lookup.told)}" if lookup.told else lookup.why
+    return (
+        f"{asked.container} asked for {full_name(asked)}, which is {asked.address}, and {told}",
+        f'put "{asked.resolver}" first into "dns" of /etc/docker/daemon.json (`flannelpy install --docker-dns '
+        f"{asked.resolver}`), restart Docker and the container, and give it no --dns of its own; "
+        "FLANNELPY_DNS=off where nobody needs names",
+    )

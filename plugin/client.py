@@ -1,0 +1,44 @@
+"""Asks a running flannelpy on its plugin socket."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+TIMEOUT = 30.0  # seconds
+
+
+class NotRunning(Exception):
+    """Nobody answers on the socket."""
+
+
+class Refused(Exception):
+    """flannelpy's own sentence why not."""
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("flannelpy", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, call: str, **arguments: str) -> Any:
+    """POST a call with its arguments; its JSON."""
+    connection = _Connection(path)
+    try:
+        connection.request("POST", call, body=json.dumps(arguments))
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise Refused(body.get("Err", f"status {answer.status}"))
+    return body

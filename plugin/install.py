@@ -1,0 +1,121 @@
+"""What `flannelpy install` and `uninstall` would change on this host. Pure: from what the files hold to the steps."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from plugin import daemon_json
+from plugin.steps import Folder, Remove, Step, Systemctl, Write
+
+SERVICE = "flannelpy.service"
+UNIT = f"/etc/systemd/system/{SERVICE}"
+ENVIRONMENT = "/etc/flannelpy.env"
+DAEMON_JSON = "/etc/docker/daemon.json"
+DNS_ADDED = "docker-dns"  # in the state directory: what was added to daemon.json
+PROGRAM = "/opt/flannelpy/bin/flannelpy"  # in plugin/flannelpy.service
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108, by the unit's ProtectHome and PrivateTmp
+
+
+class CannotInstall(Exception):
+    """The message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is on the host: texts of files, empty where there is none."""
+
+    unit: str = ""
+    environment: str = ""
+    daemon_json: str = ""
+    dns_added: str = ""
+    nameservers: Sequence[str] = ()  # that the host itself asks
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    unit: str  # plugin/flannelpy.service
+    program: str  # this flannelpy
+    state_dir: str
+    settings: Mapping[str, str]  # by variable: those given as flags
+    docker_dns: str | None = None
+
+
+def install_steps(seen: Seen, wanted: Wanted) -> list[Step]:
+    """The files that differ, and a service that runs with them."""
+    unit, environment = _unit(wanted), merged(seen.environment, wanted.settings)
+    files: list[Step] = []
+    if environment != seen.environment:
+        files.append(Write(ENVIRONMENT, environment, 0o600))
+    if unit != seen.unit:
+        files += [Write(UNIT, unit, 0o644), Systemctl(("daemon-reload",))]
+    restart = [Systemctl(("restart", SERVICE))] if files and seen.unit else []
+    folder = Folder(wanted.state_dir, 0o700)
+    return [folder, *files, Systemctl(("enable", "--now", SERVICE)), *restart, *_dns_steps(seen, wanted)]
+
+
+def uninstall_steps(seen: Seen, state_dir: str) -> list[Step]:
+    """The state directory stays: it says which addresses this host holds."""
+    steps = list(_dns_undone(seen, state_dir))
+    if seen.unit:
+        steps += [Systemctl(("disable", "--now", SERVICE)), Remove(UNIT), Systemctl(("daemon-reload",))]
+    if seen.environment:
+        steps.append(Remove(ENVIRONMENT))
+    return steps
+
+
+def _unit(wanted: Wanted) -> str:
+    if any(wanted.program.startswith(f"{hidden}/") for hidden in _HIDDEN):
+        raise CannotInstall(
+            f"this flannelpy is {wanted.program}, where a service cannot see it: "
+            f"install it in {PurePath(PROGRAM).parents[1]}, and type this with that one"
+        )
+    return wanted.unit.replace(PROGRAM, wanted.program)
+
+
+def variables(text: str) -> dict[str, str]:
+    """Of an environment file, as systemd reads it (without its quoting)."""
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = [line.partition("=") for line in lines if "=" in line and line[0] not in "#;"]
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def merged(text: str, settings: Mapping[str, str]) -> str:
+    """The environment file with these settings; every other line stays as it is."""
+    left = {name: value for name, value in settings.items() if variables(text).get(name) != value}
+    kept = [line for line in text.splitlines() if not variables(line).keys() & left.keys()]
+    return "".join(f"{line}\n" for line in [*kept, *(f"{name}={value}" for name, value in left.items())])
+
+
+def _dns_steps(seen: Seen, wanted: Wanted) -> Iterator[Step]:
+    if wanted.docker_dns is None:
+        return
+    with _named():
+        if not seen.nameservers and not daemon_json.servers(seen.daemon_json):
+            raise daemon_json.Unusable("it has no dns, and this host asks none that containers can: name one there")
+        text = daemon_json.with_dns(seen.daemon_json, wanted.docker_dns, seen.nameservers)
+        added = [*json.loads(seen.dns_added or "[]"), *daemon_json.added(seen.daemon_json, text)]
+    if daemon_json.same(text, seen.daemon_json):
+        return
+    yield Write(str(PurePath(wanted.state_dir) / DNS_ADDED), json.dumps(added) + "\n", 0o600)
+    yield Folder(str(PurePath(DAEMON_JSON).parent), 0o755)
+    yield Write(DAEMON_JSON, text)
+
+
+def _dns_undone(seen: Seen, state_dir: str) -> Iterator[Step]:
+    if not seen.dns_added:
+        return
+    with _named():
+        text = daemon_json.without_dns(seen.daemon_json, json.loads(seen.dns_added))
+    if not daemon_json.same(text, seen.daemon_json):
+        yield Write(DAEMON_JSON, text)
+    yield Remove(str(PurePath(state_dir) / DNS_ADDED))
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except daemon_json.Unusable as error:
+        raise CannotInstall(f"{DAEMON_JSON} cannot be changed: {error}") from None

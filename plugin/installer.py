@@ -1,0 +1,119 @@
+"""Looks at the host for plugin/install.py, and does the steps that it decided on. `root` is where the host's `/` is."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+from cluster.dockerd import Dockerd, EngineUnavailable
+from plugin import daemon_json, install
+from plugin.install import CannotInstall, Seen
+from plugin.settings import Settings
+from plugin.steps import Folder, Remove, Step, Systemctl, Write
+
+_RESOLV_CONF = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")  # the first has what lies behind systemd's own
+
+
+def look(root: Path, state_dir: str) -> Seen:
+    found = (daemon_json.nameservers(_text(root, path)) for path in _RESOLV_CONF)
+    return Seen(
+        unit=_text(root, install.UNIT),
+        environment=_text(root, install.ENVIRONMENT),
+        daemon_json=_text(root, install.DAEMON_JSON),
+        dns_added=_text(root, f"{state_dir}/{install.DNS_ADDED}"),
+        nameservers=next(filter(None, found), ()),
+    )
+
+
+def unit() -> str:
+    return resources.files("plugin").joinpath(install.SERVICE).read_text()
+
+
+def program() -> str:
+    """This flannelpy's command, in its virtual environment."""
+    return str(Path(sys.executable).parent / "flannelpy")
+
+
+def refuse_without_systemd(root: Path) -> None:
+    if root == Path("/") and not Path("/run/systemd/system").is_dir():  # `man sd_booted`
+        raise CannotInstall(
+            "systemd does not run on this host: `flannelpy serve` is to be started by other means, before dockerd"
+        )
+
+
+def refuse_while_used(settings: Settings) -> None:
+    """Containers of these networks could be neither started nor removed afterwards."""
+    names = {path.stem for path in settings.socket}
+    try:
+        shapes = [network.shape for network in Dockerd(settings.docker).listed()]
+    except EngineUnavailable as error:
+        raise CannotInstall(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
+    if ours := sorted(shape.name for shape in shapes if {shape.driver, shape.ipam_driver} & names):
+        raise CannotInstall(
+            f"Docker has networks of flannelpy's, {', '.join(ours)}: remove them with docker network rm"
+        )
+
+
+def do(steps: Iterable[Step], root: Path) -> None:
+    try:
+        for step in steps:
+            _do(step, root)
+    except OSError as error:
+        raise CannotInstall(f"stopped at `{str(step).splitlines()[0]}`: {error}") from None
+
+
+def _do(step: Step, root: Path) -> None:
+    match step:
+        case Folder(path, mode):
+            folder = _at(root, path)
+            if not folder.is_dir():
+                folder.mkdir(mode=mode, parents=True)
+        case Write(path, text, mode):
+            _write(_at(root, path), text, mode)
+        case Remove(path):
+            _at(root, path).unlink(missing_ok=True)
+        case Systemctl(words):
+            _systemctl(words, root)
+
+
+def _write(path: Path, text: str, mode: int | None) -> None:
+    """Whole or not at all. A new file is closed to others before there is anything in it."""
+    if mode is None:
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    path = path.resolve()  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.new")
+    draft.touch(0o600)
+    draft.write_text(text)
+    draft.chmod(mode)
+    draft.replace(path)
+
+
+def _systemctl(words: tuple[str, ...], root: Path) -> None:
+    """Below another root nothing runs: there, only what starts with the host is changed."""
+    command = ["systemctl", *words]
+    if root != Path("/"):
+        if words[0] not in ("enable", "disable"):
+            return
+        command = ["systemctl", f"--root={root}", words[0], words[-1]]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise CannotInstall("systemctl is not on PATH") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise CannotInstall(f"`{' '.join(command)}` failed: {said}")
+
+
+def _text(root: Path, path: str) -> str:
+    try:
+        return _at(root, path).read_text()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotInstall(f"{path} cannot be read: {error}") from None
+
+
+def _at(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")

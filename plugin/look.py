@@ -1,0 +1,108 @@
+"""The commands that only look: each asks a running flannelpy, and shows a table or JSON."""
+
+from functools import partial
+from typing import Any
+
+import click
+
+from plugin.flags import read_settings, sentences, settings_flags
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
+
+
+@click.command()
+@json_flag
+@settings_flags
+def status(as_json: bool, **flags: str | None) -> None:
+    """This host and the cluster at a glance. Exit code 1 if there is a problem."""
+    answer = _asked("/Flannelpy.Status", flags)["Status"]
+    _show(answer, as_json, "show_status")
+    if answer["problems"]:
+        raise SystemExit(1)
+
+
+@click.command()
+@json_flag
+@settings_flags
+def hosts(as_json: bool, **flags: str | None) -> None:
+    """The hosts of the cluster: alive or silent, and what they hold."""
+    _show(_asked("/Flannelpy.Hosts", flags)["Hosts"], as_json, "show_hosts")
+
+
+@click.command()
+@json_flag
+@settings_flags
+def networks(as_json: bool, **flags: str | None) -> None:
+    """The networks of the cluster, whether this host has them or not."""
+    _show(_asked("/Flannelpy.Networks", flags)["Networks"], as_json, "show_networks")
+
+
+@click.command()
+@click.argument("address", required=False)
+@json_flag
+@partial(settings_flags, besides=["address"])
+def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
+    """Who has which address, or that one ADDRESS. Exit code 1 if nobody has it."""
+    arguments = {"Address": address} if address is not None else {}
+    answer = _asked("/Flannelpy.Addresses", flags, **arguments)
+    if answer["Addresses"] or as_json or address is None:
+        _show(answer["Addresses"], as_json, "show_addresses")
+    else:
+        where = [f"; block {block['block']} is held by host {block['host']}" for block in answer["Blocks"]]
+        click.echo(f"nobody has {address}{''.join(where)}")
+    if address is not None and not answer["Addresses"]:
+        raise SystemExit(1)
+
+
+@click.command()
+@json_flag
+@settings_flags
+def doctor(as_json: bool, **flags: str | None) -> None:
+    """What is wrong on this host, or between it and the others, and what to do. Exit code 1 if anything is."""
+    from operations.lookup import Questions, look_up_all
+    from store.codec import decode, encode
+
+    asked = decode(Questions, _asked("/Flannelpy.Questions", flags)["Questions"].encode()).questions
+    answer = _asked("/Flannelpy.Doctor", flags, Lookups=encode(look_up_all(asked)).decode())["Diagnosis"]
+    _show(answer, as_json, "show_diagnosis")
+    if answer["findings"]:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("source", metavar="A")
+@click.argument("to", metavar="B")
+@json_flag
+@settings_flags
+def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
+    """Follow a packet from container A of this host to B: names, or addresses. Exit code 1 if a hop is wrong."""
+    from operations.visit import Doors, Visits, visit
+    from store.codec import decode, encode
+
+    ends = {"From": source, "To": to}
+    doors = decode(Doors, _asked("/Flannelpy.Doors", flags, **ends)["Doors"].encode())
+    visits = Visits(tuple(visit(door) for door in doors.doors), doors.dropped)
+    answer = _asked("/Flannelpy.Trace", flags, **ends, Visits=encode(visits).decode())["Trace"]
+    _show(answer, as_json, "show_trace")
+    if any(hop["state"] == "wrong" for hop in answer["hops"]):
+        raise SystemExit(1)
+
+
+def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:
+    from plugin import client
+
+    with sentences():
+        return client.ask(read_settings(flags).socket[0], call, **arguments)
+
+
+def _show(answer: Any, as_json: bool, table: str) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps(answer, indent=2))
+        return
+    from rich.console import Console
+
+    from plugin import tables
+
+    getattr(tables, table)(Console(), answer)

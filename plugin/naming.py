@@ -1,0 +1,69 @@
+"""The part of the composition root that is about names: who is where, and the resolver that tells containers."""
+
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cluster.agent import Worker
+from cluster.directory import Directory
+from cluster.dockerd import Dockerd
+from cluster.endpoints import Endpoints
+from cluster.names import Names
+from cluster.services import Services, node_of
+from driver.backends.interface import Underlay
+from driver.journal import Journal
+from names.process import Resolver
+from plugin.settings import Settings
+from store.catalog import Catalog
+from store.interface import Check, Store, StoreForbidden
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    directory: Directory
+    endpoints: Endpoints  # listens to Docker's events
+    resolvers: Sequence[Resolver]  # one, or none where names are switched off
+    services: Sequence[Services]  # one, or none without Consul
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [self.directory, self.endpoints, *self.resolvers, *self.services]
+
+
+def assemble_naming(
+    settings: Settings,
+    store: Store,
+    catalog: Catalog | None,
+    local: Store,
+    journal: Journal,
+    engine: Dockerd,
+    fence: Callable[[], Check],
+    underlay: Callable[[], Underlay],
+) -> Naming:
+    host = settings.host
+
+    def tell() -> None:
+        for resolver in resolvers:
+            resolver.poke()
+        for one in services:
+            one.poke()
+
+    def seen(hosts: Set[str]) -> None:
+        if host in hosts:
+            endpoints.poke()
+        tell()
+
+    directory = Directory(store, local, host, [seen])
+    endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), fence, tell)
+    names = Names(journal, host, directory.endpoints, endpoints.own)
+    resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []
+    node, address = node_of(settings.cluster, host), lambda: underlay().advertised[0]
+    services = [Services(catalog, node, address, endpoints.attachments)] if catalog else []
+    return Naming(directory, endpoints, resolvers, services)
+
+
+def forget_services(catalog: Catalog | None, cluster: str, host: str) -> None:
+    """Take away the services of a host that is given up. A token that may not do so could register none."""
+    if catalog is not None:
+        with suppress(StoreForbidden):
+            catalog.deregister(node_of(cluster, host))

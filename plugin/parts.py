@@ -1,0 +1,190 @@
+"""The composition root: the one place where implementations are chosen and put together. Nothing starts here."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.agent import Agent, Worker
+from cluster.conflicts import Conflicts
+from cluster.dockerd import Dockerd
+from cluster.events import Follower
+from cluster.garbage import Collector, Ours
+from cluster.lender import Lender
+from cluster.reclaim import Reclaimer
+from cluster.revive import Reviver
+from cluster.upkeep import Duty, Upkeep
+from cluster.watch import Watch
+from driver.backends import BACKENDS
+from driver.checksums import Checksums
+from driver.doors import Door
+from driver.forwarders import Forwarders
+from driver.journal import Journal as Networks
+from driver.kernel import KeptKernel, Notices
+from driver.listener import Listener
+from driver.membership import Membership
+from driver.network_driver import NetworkDriver
+from driver.offload import Offloads
+from driver.ports import Ports
+from driver.reconciler import Reconciler
+from driver.wireguard import WireguardDoor
+from driver.wireguard_key import HostKey
+from ipam.spaces import Spaces
+from ipam.tenancy import SystemClock, Tenancy
+from operations.doctor import Doctor
+from operations.metrics import Metrics
+from operations.observer import Observer, Sources
+from operations.tally import Tally
+from operations.trace import Tracer
+from operations.web import WebServer, build_app
+from plugin.addressing import Addressing, assemble_addressing
+from plugin.naming import assemble_naming, forget_services
+from plugin.settings import REQUIRED, Settings
+from plugin.spreading import assemble_spreading
+from plugin.stores import open_stores
+from store.breaker import Breaker
+from store.interface import Store, reconnect
+from store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+PERIOD = 10.0  # seconds between two rounds of the duties that have no pace of their own
+GARBAGE_PERIOD = 30.0
+NAMES_PERIOD = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """This host's flannelpy, put together and at rest."""
+
+    host: str
+    store: Store  # the cluster's
+    local: Store  # this host's
+    ipam: Spaces
+    driver: NetworkDriver
+    tenancy: Tenancy
+    collector: Collector
+    observer: Observer
+    doctor: Doctor
+    tracer: Tracer
+    metrics: Metrics
+    agent: Agent
+    forget: Callable[[str], None]  # what a host has outside of the store
+
+    def close(self) -> None:
+        self.store.close()
+        self.local.close()
+
+
+def assemble(settings: Settings) -> Parts:
+    """Everything in its place: this host's own records, the cluster's store, and who works on them."""
+    host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
+    local = SqliteStore(settings.state_dir / "host.db")
+    store, catalog = open_stores(settings, metrics.store_call)
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock)
+    networks = Networks(local, lambda: naming.endpoints.poke())
+    watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()])
+    key = HostKey(settings.state_dir / "wireguard.key")
+    reconciler = _reconciler(settings, networks, watch, key, lambda: move())
+    addressing = assemble_addressing(settings, store, local, networks, tenancy)
+    ipam, ports = addressing.spaces, Ports(networks.all_endpoints)
+    driver = _driver(settings, store, networks, addressing, reconciler, ports, key)
+    lender = Lender(watch.view, ipam.answer_wishes)
+
+    def move() -> None:
+        reconnect(store)
+        upkeep.hurry()  # the others must hear of it
+
+    def verify() -> None:
+        ipam.verify()
+        addressing.mirror.forget()
+        upkeep.hurry()  # the others took this host for gone, and must hear where it is
+
+    def forget(other: str) -> None:
+        forget_services(catalog, settings.cluster, other)
+
+    def ours() -> Ours:
+        return Ours(networks.networks(), networks.all_endpoints(), ipam.held(), ipam.leases(), ipam.blocks())
+
+    tenancy.on_loss(verify)
+    reclaimer = Reclaimer(store, host, settings.lease_ttl, tenancy.period, clock, forget)
+    collector, conflicts = Collector(engine.networks, ours, driver, ipam), Conflicts(engine.networks, ours)
+    naming = assemble_naming(settings, store, catalog, local, networks, engine, tenancy.check, reconciler.underlay)
+    spreading = assemble_spreading(settings, engine, store, local, networks)
+    heart = Upkeep([Duty("beat", tenancy.keep, tenancy.period)])  # a Docker that hangs must not cost the lease
+    upkeep = Upkeep(
+        [
+            *_network_duties(host, driver, networks, watch, tenancy),
+            Duty("settle addresses", lambda: ipam.settle(watch.pools_of(host)), PERIOD),
+            Duty("keep addresses in hand", ipam.keep_in_hand, PERIOD),
+            Duty("reclaim", reclaimer.look, tenancy.period),
+            Duty("garbage", collector.collect, GARBAGE_PERIOD),
+            Duty("conflicts", conflicts.look, GARBAGE_PERIOD),
+            Duty("keep names", naming.directory.save, NAMES_PERIOD),
+        ]
+    )
+    away = store.away if isinstance(store, Breaker) else lambda: None
+    skew = store.skew if isinstance(store, Breaker) else lambda: None
+    attached = naming.directory.endpoints
+    seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)
+    address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
+    resolver = str(settings.dns or "")
+    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen)
+    observer = Observer(sources)
+    metrics.watch(Tally(sources, observer).counts)
+    web = WebServer(build_app(observer, metrics), settings.http)
+    listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
+    reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
+    events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
+    own: list[Worker] = [ports, reconciler, listener, watch, lender, addressing.mirror, heart, upkeep, web]
+    agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local])
+    doctor, tracer = Doctor(sources), Tracer(sources)
+    return Parts(host, store, local, ipam, driver, tenancy, collector, observer, doctor, tracer, metrics, agent, forget)
+
+
+def _reconciler(
+    settings: Settings, networks: Networks, watch: Watch, key: HostKey, moved: Callable[[], None]
+) -> Reconciler:
+    doors: list[Door] = [Offloads(), WireguardDoor(key), Forwarders(settings.state_dir)]
+    where = settings.iface, settings.address
+    return Reconciler(networks, settings.host, watch.view, *where, doors, settings.dns, moved=moved)
+
+
+def _driver(
+    settings: Settings,
+    store: Store,
+    networks: Networks,
+    addressing: Addressing,
+    reconciler: Reconciler,
+    ports: Ports,
+    key: HostKey,
+) -> NetworkDriver:
+    encrypted = settings.encryption == REQUIRED
+    if encrypted:
+        _tell_of_plaintext(networks)
+    membership = Membership(store, settings.host, settings.backend, key.public, encryption_required=encrypted)
+    return NetworkDriver(networks, membership, addressing.own, reconciler, ports, KeptKernel(), settings.dns)
+
+
+def _network_duties(
+    host: str, driver: NetworkDriver, networks: Networks, watch: Watch, tenancy: Tenancy
+) -> Sequence[Duty]:
+    def leave_unused() -> None:
+        if peered := watch.peers_of(host):
+            tenancy.check()  # what stands under this host's name may be another machine's
+            driver.leave_unused(peered)
+
+    checksums = Checksums(lambda: any(network.backend == "vxlan" for network in networks.networks()))
+    return [
+        Duty("drop released networks", driver.drop_released, PERIOD),
+        Duty("renew host addresses", driver.renew_host_addresses, PERIOD),
+        Duty("publish", driver.publish, PERIOD),
+        Duty("leave unused networks", leave_unused, PERIOD),
+        Duty("count wrong checksums", checksums.look, PERIOD),
+    ]
+
+
+def _tell_of_plaintext(networks: Networks) -> None:
+    """What was there before encryption was required keeps running, and is not kept quiet about."""
+    for network in networks.networks():
+        if not BACKENDS[network.backend].encrypts:
+            log.error("network is not encrypted", extra={"pool": network.pools[0], "backend": network.backend})

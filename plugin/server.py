@@ -1,0 +1,184 @@
+"""gunicorn around the app: the socket, one worker with threads, and the agent that lives and dies with the worker.
+
+One worker, because one agent looks after the kernel and the host's journal. Threads, because dockerd calls in
+parallel. A worker that dies is replaced; the master keeps the socket open, so that dockerd's calls wait meanwhile."""
+
+import fcntl
+import logging
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from plugin.notify import notify
+from plugin.settings import Settings, SettingsError
+from plugin.state_dir import PATIENCE, Busy
+from plugin.watchdog import Systemd, Watchdog
+
+log = logging.getLogger(__name__)
+
+SOCKET_UMASK = 0o117  # mode 0660 from the moment of bind()
+BACKLOG = 1024
+
+
+def serve(settings: Settings, create: Callable[[Settings], Flask]) -> None:
+    """Serve until SIGTERM; leaves by SystemExit, like gunicorn. `create` runs in the worker, never before the fork."""
+    systemd = Systemd.take()  # else gunicorn speaks up as well
+    listeners = [listen(path) for path in settings.socket]
+    app = _Application(options(settings, listeners, systemd), lambda: create(settings))
+    _Master(app, settings.socket, systemd.socket).run()
+
+
+def options(settings: Settings, listeners: Iterable[socket.socket], systemd: Systemd) -> dict[str, Any]:
+    return {
+        "bind": [f"fd://{listener.detach()}" for listener in listeners],
+        "workers": 1,
+        "worker_class": "gthread",
+        "threads": 8,
+        "keepalive": 0,  # an idle connection closed just as dockerd reuses it makes it retry, with an empty body
+        "timeout": 120,  # of a worker whose main thread hangs; requests are bounded by their handlers
+        "graceful_timeout": 4,
+        "control_socket_disable": True,
+        "loglevel": "info" if settings.log == "debug" else settings.log,  # its debug lines are about itself
+        "logger_class": _Log,
+        "post_worker_init": partial(_start_agent, systemd),
+        "worker_exit": _stop_agent,
+    }
+
+
+def listen(path: Path, patience: float = PATIENCE) -> socket.socket:
+    """A listening socket at `path`, in place of a dead one's file. The directory is locked meanwhile, or two starts
+    at the same time would both find the file dead."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            _remove_dead(path, patience)
+            return _bound(path)
+    except OSError as error:
+        raise Busy(f"FLANNELPY_SOCKET is {str(path)!r}: it cannot be used ({error})") from None
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_dead(path: Path, patience: float) -> None:
+    if not path.exists():
+        path.unlink(missing_ok=True)  # a dangling link
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise Busy(f"FLANNELPY_SOCKET is {str(path)!r}: there is a file that is not a socket")
+    deadline = time.monotonic() + patience
+    while (pid := _listener(path)) is not None:
+        if time.monotonic() > deadline:
+            who = f" (process {pid})" if pid else ""
+            raise Busy(f"Another flannelpy answers on {path}{who}: stop it first")
+        time.sleep(0.1)
+    path.unlink(missing_ok=True)
+
+
+def _listener(path: Path) -> int | None:
+    """The process that listens at `path`, 0 if it cannot be told (too busy, or in another container), None if none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return None
+        except BlockingIOError:
+            return 0
+        pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid)
+
+
+def _bound(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(SOCKET_UMASK)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _start_agent(systemd: Systemd, worker: Any) -> None:
+    extensions = worker.wsgi.extensions
+    extensions["agent"].start()
+    extensions["watchdog"] = Watchdog(systemd, extensions["stalled"])
+    extensions["watchdog"].start()
+
+
+def _stop_agent(_server: Any, worker: Any) -> None:
+    """gunicorn calls this for workers that never got as far as loading the app, too, and from the master."""
+    app = getattr(worker, "wsgi", None)
+    if app:
+        if watchdog := app.extensions.get("watchdog"):
+            watchdog.stop()
+        app.extensions["agent"].stop()
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    def __init__(self, settings: dict[str, Any], create: Callable[[], Flask]) -> None:
+        self._settings, self._create = settings, create
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        try:
+            return self._create()
+        except SettingsError as error:  # one that shows on this host only, such as an address it does not have
+            log.error(str(error))
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    def __init__(self, app: _Application, paths: Iterable[Path], notify_socket: str | None) -> None:
+        super().__init__(app)
+        self._paths, self._notify_socket = tuple(paths), notify_socket
+
+    def start(self) -> None:
+        super().start()
+        self.systemd = True  # the sockets were handed in, and gunicorn fails to stop when it cannot remove their files
+        notify(self._notify_socket, "READY=1")
+
+    def stop(self, graceful: bool = True) -> None:
+        notify(self._notify_socket, "STOPPING=1")
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        super().stop(graceful)
+
+    def handle_hup(self) -> None:
+        """A second worker, if only for a while, would be a second agent."""
+        self.log.warning("Signal ignored: settings are read at the start only, and there is one worker")
+
+    handle_ttin = handle_usr2 = handle_hup
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's own lines go where ours go, in the same form."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True

@@ -1,0 +1,118 @@
+"""The commands that make flannelpy a service of this host, and end that."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plugin.flags import WrongSettings, settings_flags
+from plugin.install import ENVIRONMENT, CannotInstall, Seen, Wanted, install_steps, uninstall_steps, variables
+from plugin.settings import Settings, SettingsError
+from plugin.steps import Step, Write
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--root", default="/", metavar="DIR", help="where the host's / is, to prepare an image"),
+        click.option("--yes", is_flag=True, help="do not ask"),
+        click.option("--dry-run", is_flag=True, help="only show what would be done"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--docker-dns", metavar="ADDRESS", help="have Docker's containers ask this server for names first")
+@_common
+@settings_flags
+def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
+    """Make flannelpy a systemd service, with the settings given as flags.
+
+    Shows what it will do, and asks. Settings given earlier stay, in /etc/flannelpy.env."""
+    from plugin import installer
+
+    with _sentences():
+        installer.refuse_without_systemd(Path(root))
+        given = _variables(flags)
+        state_dir, seen = _look(root, given)
+        wanted = Wanted(installer.unit(), installer.program(), state_dir, given, _address(docker_dns))
+        _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run)
+
+
+@click.command()
+@_common
+@partial(settings_flags, besides=[f.name for f in fields(Settings) if f.name not in ("docker", "socket")])
+def uninstall(root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
+    """Undo `install`. Refused while Docker has networks of flannelpy's.
+
+    The state directory stays, as the addresses that this host holds do: `flannelpy leave` gives them back."""
+    from plugin import installer
+
+    with _sentences():
+        installer.refuse_without_systemd(Path(root))
+        given = _variables(flags)
+        state_dir, seen = _look(root, given)
+        if root == "/":
+            installer.refuse_while_used(Settings.read({**variables(seen.environment), **given}))
+        _carry_out(uninstall_steps(seen, state_dir), root, yes=yes, dry_run=dry_run)
+
+
+def _variables(flags: dict[str, str | None]) -> dict[str, str]:
+    names = {f.name: f.metadata["env"] for f in fields(Settings)}
+    return {names[flag]: text for flag, text in flags.items() if text is not None}
+
+
+def _look(root: str, given: dict[str, str]) -> tuple[str, Seen]:
+    """What is there, and where the state is with these settings, which are checked on the way."""
+    from plugin import installer
+
+    kept = variables(installer.look(Path(root), str(Settings().state_dir)).environment)
+    ours = {name: text for name, text in kept.items() if name.startswith("FLANNELPY_")}
+    try:
+        state_dir = str(Settings.read({**ours, **given}).state_dir)
+    except SettingsError as error:
+        raise SettingsError(f"{error} (flags, and {ENVIRONMENT})") from None
+    return state_dir, installer.look(Path(root), state_dir)
+
+
+def _address(text: str | None) -> str | None:
+    try:
+        return str(ip_address(text)) if text is not None else None
+    except ValueError:
+        raise CannotInstall(f"--docker-dns is {text!r}: it must be an IP address") from None
+
+
+def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool) -> None:
+    import os
+
+    from plugin import installer
+    from plugin.install import DAEMON_JSON
+
+    for step in steps:
+        click.echo(step)
+    if not steps:
+        click.echo("There is nothing to do.")
+    if dry_run or not steps:
+        return
+    if os.geteuid() != 0 and root == "/":
+        raise CannotInstall("this needs root; --dry-run does not")
+    if not yes:
+        click.confirm("Do this?", abort=True)
+    installer.do(steps, Path(root))
+    if any(isinstance(step, Write) and step.path == DAEMON_JSON for step in steps):
+        click.echo("Docker reads daemon.json when it starts: `systemctl restart docker`, when that suits.")
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        raise WrongSettings(str(error)) from None
+    except CannotInstall as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,39 @@
+"""The part of the composition root that is about Docker's networks being alike on all hosts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.agent import Worker
+from cluster.dockerd import Dockerd
+from cluster.events import Listener
+from cluster.following import Following
+from cluster.participation import Abstainer, Participation
+from cluster.spread import Outcome
+from cluster.spreader import Spreader
+from driver.journal import Journal
+from plugin.settings import Settings
+from store.interface import Store
+from store.records import NETWORKS
+
+
+@dataclass(frozen=True, slots=True)
+class Spreading:
+    workers: Sequence[Worker]
+    listeners: Sequence[Listener]  # to Docker's events
+    outcomes: Callable[[], Mapping[str, Outcome]]  # how it stands with each network
+
+
+def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local: Store, journal: Journal) -> Spreading:
+    had = Participation(local)
+    if not settings.propagate or settings.store.scheme == "sqlite":
+        return Spreading([Abstainer(had)], [], dict)
+    following = Following(store, settings.host, NETWORKS, lambda _: spreader.poke())
+    spreader = Spreader(
+        engine,
+        store,
+        had,
+        settings.host,
+        following.entries,
+        lambda: {network.id for network in journal.networks() if not network.adopted},
+    )
+    return Spreading([spreader, following], [spreader], spreader.outcomes)

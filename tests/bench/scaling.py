@@ -1,0 +1,112 @@
+"""What thousands of other hosts cost one host, and what one change costs each of thousands.
+
+The other hosts are records in a real Consul; flannelpy, Consul and the kernel are real (see tests/scale.py)."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tests.bench.bench import Bench
+from tests.bench.samples import Lines, Note, Row
+from tests.lab.cluster import FLANNELPY, side_by_side
+from tests.lab.commands import wait_until
+from tests.lab.docker_host import DockerHost
+from tests.lab.lab import Lab
+from tests.scale import Figures, simulate
+
+PEERS = (3, 300, 5000)
+CHANGES, IDLE = 40, 60.0  # seconds
+HOSTS, HTTP = 3, "127.0.0.1:9100"
+RUNS, SETTLED = 15, 1.5  # containers, and seconds that each of them has for itself
+CONTAINERS, STARTED = 20, 40  # on each of the other hosts; and then
+FROM_NOTHING, KNOWN_MEDIAN, KNOWN_P99 = 5000.0, 50.0, 200.0  # ms
+MEMORY, CPU = 150.0, 1.0  # MB, per cent
+
+
+def many_hosts(_: Bench) -> Lines:
+    """One real host beside many that are records: from nothing to the last route, then one change after the other."""
+    for peers in PEERS:
+        yield from rows(simulate(peers, CHANGES, IDLE), f"{peers} other hosts")
+
+
+def traffic(_: Bench) -> Lines:
+    """What the store is asked and answers when one container starts, and when it stops: on three real hosts, and what
+    one real host reads of it beside many that are records, each with 20 containers."""
+    yield from real_traffic()
+    for peers in PEERS[:2]:
+        figures, beside = simulate(peers, STARTED, 20.0, CONTAINERS), f"{peers} other hosts of {CONTAINERS} containers"
+        yield Row(f"{beside}: read by each for a start elsewhere", "bytes", [figures.bytes_per_start])
+        yield Row(f"{beside}: read by each for a stop elsewhere", "bytes", [figures.bytes_per_stop])
+        whole = figures.whole_endpoints
+        yield Note(f"{beside}: all below endpoints/, which each would cost without a feed: {whole} bytes")
+
+
+def real_traffic() -> Lines:
+    """Containers start and stop on one of three hosts."""
+    with Lab(hosts=HOSTS) as lab:
+        env = {"FLANNELPY_STORE": lab.consul.url, "FLANNELPY_PROPAGATE": "true", "FLANNELPY_HTTP": HTTP}
+        side_by_side(lambda host: host.start_flannelpy(env), lab.hosts)
+        here, *others = lab.hosts
+        here.docker("network", "create", *FLANNELPY, "bench")
+        for host in lab.hosts:
+            wait_until("the network", partial(host.docker_ok, "network", "inspect", "bench"), timeout=20)
+            host.run_container("first", "--network", "bench")
+        time.sleep(SETTLED)
+        idle = traffic_of(lab.hosts, lambda: time.sleep(RUNS * SETTLED))
+        starts = traffic_of(lab.hosts, lambda: paced(lambda n: here.run_container(f"c{n}", "--network", "bench")))
+        stops = traffic_of(lab.hosts, lambda: paced(lambda n: here.docker("rm", "-f", f"c{n}")))
+    for what, seen in (("start", starts), ("stop", stops)):
+        each = {host: seen[host].less(idle[host]).shared(RUNS) for host in lab.hosts}
+        yield Row(f"{HOSTS} hosts: writes to the store for a {what}", "writes", [sum(e.writes for e in each.values())])
+        yield Row(f"{HOSTS} hosts: read for a {what} here", "bytes", [each[here].received])
+        yield Row(f"{HOSTS} hosts: read for a {what} elsewhere", "bytes", [each[host].received for host in others])
+
+
+def paced(act: Callable[[int], object]) -> None:
+    for number in range(RUNS):
+        began = time.monotonic()
+        act(number)
+        time.sleep(max(SETTLED - (time.monotonic() - began), 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Of one host with the store."""
+
+    writes: float  # commits
+    received: float  # bytes, of connections that are still open
+
+    def less(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.writes - other.writes, self.received - other.received)
+
+    def shared(self, number: int) -> "Traffic":
+        return Traffic(self.writes / number, self.received / number)
+
+
+def traffic_of(hosts: Sequence[DockerHost], act: Callable[[], object]) -> dict[DockerHost, Traffic]:
+    """Each host's traffic with the store while that happens; it lasts about equally long each time."""
+    before = {host: traffic_so_far(host) for host in hosts}
+    act()
+    return {host: traffic_so_far(host).less(before[host]) for host in hosts}
+
+
+def traffic_so_far(host: DockerHost) -> Traffic:
+    metrics = host.http(f"http://{HTTP}/metrics")[1]
+    commits = re.findall(r'^flannelpy_store_seconds_count{verb="commit"} (\S+)$', metrics, re.MULTILINE)
+    sockets = host.attempt("ss", "-tinH", "dport", "=", ":8500").stdout
+    received = map(int, re.findall(r"bytes_received:(\d+)", sockets))
+    return Traffic(sum(map(float, commits)), sum(received))
+
+
+def rows(figures: Figures, beside: str) -> Iterator[Row | Note]:
+    yield Row(f"{beside}: from the start to the last route", "ms", [figures.from_nothing * 1000], most=FROM_NOTHING)
+    yield Row(f"{beside}: of which from the first route on", "ms", [figures.programming * 1000])
+    known = [took * 1000 for took in figures.known]
+    yield Row(f"{beside}: another's commit to its route here", "ms", known, most=KNOWN_MEDIAN, p99_most=KNOWN_P99)
+    yield Row(f"{beside}: memory", "MB", [figures.memory / 1e6], most=MEMORY)
+    yield Row(f"{beside}: idle CPU", "%", [figures.idle_cpu * 100], most=CPU)
+    yield Row(f"{beside}: read from Consul for one change", "bytes", [figures.bytes_per_change])
+    yield Row(f"{beside}: read from Consul, nothing changing", "bytes/s", [figures.bytes_idle])
+    yield Note(f"{beside}: all below pools/, which each change would cost without a feed: {figures.whole} bytes")

@@ -1,0 +1,148 @@
+"""A real Consul server for tests: one process on 127.0.0.1 with random ports and a directory of its own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import requests
+
+BINARY = Path(__file__).parent.parent / ".cache/bin/consul"
+MISSING = f"{BINARY} is missing: scripts/setup puts it there"
+PORTS = ("http", "https", "server", "serf_lan")
+START_TIMEOUT = 30  # seconds
+# Where a test run is killed, its servers go too. (The kernel means the thread that started them: use the main one.)
+DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+class ConsulAgent:
+    """`start` it, and `stop` it at the end. Its files and its log are in `directory` and outlive a stop."""
+
+    def __init__(self, directory: Path, *, acls: bool = False) -> None:
+        """With `acls` nobody may do anything without a token, and https asks for a certificate too."""
+        self.directory, self.acls = directory, acls
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self._management_token: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        if acls:
+            for command in (["ca", "create"], ["cert", "create", "-server"], ["cert", "create", "-client"]):
+                subprocess.run([BINARY, "tls", *command], cwd=directory, check=True, capture_output=True)
+
+    @property
+    def url(self) -> str:
+        return f"consul://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def tls_url(self) -> str:
+        return f"consuls://127.0.0.1:{self.ports['https']}"
+
+    @property
+    def tls_environ(self) -> dict[str, str]:
+        """What a client of `tls_url` sets."""
+        return {
+            "CONSUL_CACERT": str(self.directory / "consul-agent-ca.pem"),
+            "CONSUL_CLIENT_CERT": str(self.directory / "dc1-client-consul-0.pem"),
+            "CONSUL_CLIENT_KEY": str(self.directory / "dc1-client-consul-0-key.pem"),
+        }
+
+    def start(self) -> None:
+        """Return once it has elected itself. RuntimeError with the end of its log if it does not."""
+        config = self.directory / "config.json"
+        config.write_text(json.dumps(self._config()))
+        with (self.directory / "log").open("ab") as log:
+            command = [str(BINARY), "agent", "-server", "-bootstrap-expect=1", "-config-file", str(config)]
+            self._process = subprocess.Popen([*DIE_WITH_PARENT, *command], stdout=log, stderr=log)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill it, as a power cut would; fine when it is not running."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """It still accepts connections (the kernel does), but answers nothing until `thaw`."""
+        os.waitid(os.P_PID, self._signal(signal.SIGSTOP), os.WSTOPPED)  # its last thread stops a little later
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def token(self, rules: str) -> str:
+        """A new token with one policy, given in Consul's language: `key_prefix "x/" { policy = "write" }`."""
+        name = f"policy-{time.monotonic_ns()}"
+        self._call("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules}).raise_for_status()
+        made = self._call("PUT", "/v1/acl/token", {"Policies": [{"Name": name}]})
+        made.raise_for_status()
+        return str(made.json()["SecretID"])
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "bind_addr": "127.0.0.1",
+            "data_dir": str(self.directory / "data"),
+            "disable_update_check": True,
+            "log_level": "warn",
+            "performance": {"raft_multiplier": 1},
+            "ports": {**self.ports, "dns": -1, "grpc": -1, "serf_wan": -1},
+        }
+        if not self.acls:
+            config["ports"]["https"] = -1
+            return config
+        return config | {
+            "acl": {"enabled": True, "default_policy": "deny"},
+            "ca_file": self.tls_environ["CONSUL_CACERT"],
+            "cert_file": str(self.directory / "dc1-server-consul-0.pem"),
+            "key_file": str(self.directory / "dc1-server-consul-0-key.pem"),
+            "verify_incoming_https": True,
+        }
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._is_ready():
+            assert self._process
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log = (self.directory / "log").read_text()
+                raise RuntimeError(f"Consul did not come up: {log[-2000:]}")
+            time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        try:
+            if not self._call("GET", "/v1/status/leader").json():
+                return False
+            if self.acls and not self._management_token:
+                bootstrap = self._call("PUT", "/v1/acl/bootstrap")
+                self._management_token = bootstrap.json()["SecretID"] if bootstrap.ok else None
+                return bootstrap.ok
+            return self._call("PUT", "/v1/kv/ready", {}).ok
+        except (requests.RequestException, ValueError):
+            return False
+
+    def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
+        url = f"http://127.0.0.1:{self.ports['http']}{path}"
+        headers = {"X-Consul-Token": self._management_token} if self._management_token else {}
+        return requests.request(method, url, json=body, headers=headers, timeout=5)
+
+    def _signal(self, number: signal.Signals) -> int:
+        assert self._process, "the agent is not running"
+        self._process.send_signal(number)
+        return self._process.pid
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody had a moment ago: all are held until the last is found, so they differ."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

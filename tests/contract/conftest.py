@@ -1,0 +1,89 @@
+"""Every store the contract holds for, and the real Consul servers behind two of them."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store.consul import ConsulStore
+from store.interface import Store
+from store.memory import MemoryStore
+from store.sqlite import SqliteStore
+from tests.consul_agent import BINARY, MISSING, ConsulAgent
+
+
+def running(directory: Path, *, acls: bool) -> Iterator[ConsulAgent]:
+    if not BINARY.exists():
+        if os.environ.get("CI") or os.environ.get("LAB_REQUIRED"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    agent = ConsulAgent(directory, acls=acls)
+    agent.start()
+    yield agent
+    agent.stop()
+
+
+@pytest.fixture(scope="session")
+def open_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
+    """A Consul that lets everybody do everything."""
+    yield from running(tmp_path_factory.mktemp("consul-open"), acls=False)
+
+
+@pytest.fixture(scope="session")
+def acl_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
+    """A Consul that lets nobody do anything without a token."""
+    yield from running(tmp_path_factory.mktemp("consul-acl"), acls=True)
+
+
+@pytest.fixture
+def root() -> str:
+    """A cluster name nobody has used before."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def token(acl_agent: ConsulAgent, root: str) -> str:
+    """What the documentation asks an operator to allow, and nothing more."""
+    return acl_agent.token(f'key_prefix "{root}/" {{ policy = "write" }}')
+
+
+@pytest.fixture
+def memory_store() -> Store:
+    return MemoryStore()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Store:
+    return SqliteStore(tmp_path / "store.db")
+
+
+@pytest.fixture
+def consul_store(open_agent: ConsulAgent, root: str) -> Store:
+    return ConsulStore(open_agent.url, root)
+
+
+@pytest.fixture
+def acl_consul_store(acl_agent: ConsulAgent, root: str, token: str) -> Store:
+    return ConsulStore(acl_agent.url, root, token=token)
+
+
+LOCAL_STORES = ["memory_store", "sqlite_store"]
+CONSUL_STORES = [pytest.param(name, marks=pytest.mark.consul) for name in ("consul_store", "acl_consul_store")]
+
+
+@pytest.fixture(params=[*LOCAL_STORES, *CONSUL_STORES])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    yield from closing(request)
+
+
+@pytest.fixture(params=LOCAL_STORES)
+def local_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    yield from closing(request)
+
+
+def closing(request: pytest.FixtureRequest) -> Iterator[Store]:
+    made: Store = request.getfixturevalue(request.param)
+    yield made
+    made.close()

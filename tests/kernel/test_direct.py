@@ -1,0 +1,126 @@
+"""The way out and published ports by our own translation. The second host is the world here."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import ip_address
+
+import pytest
+
+from driver.model import Published
+from tests.kernel.conftest import NamespaceHost, inside, ip
+from tests.kernel.containers import Net, connected, udp_socket
+from tests.packets import send_frame, udp_packet
+
+TCP, UDP = 6, 17
+PUBLISHED = (
+    Published(TCP, ip_address("0.0.0.0"), 8080, 80),
+    Published(TCP, ip_address("::"), 8080, 80),
+    Published(TCP, ip_address("127.0.0.1"), 8081, 80),
+    Published(TCP, ip_address("fd00:1::1"), 8082, 80),
+    Published(UDP, ip_address("192.0.2.1"), 5353, 53),
+)
+
+
+@pytest.fixture
+def net(two_hosts: tuple[NamespaceHost, NamespaceHost]) -> Iterator[Net]:
+    with connected(two_hosts, "vxlan", direct=True) as net:
+        for place, version in ((place, v) for host in net.places for place in host for v in (4, 6)):
+            with udp_socket(place.namespace, place.addresses[version == 6]) as one:  # the gateway's MAC is known
+                one.sendto(b"", ("10.240.0.1" if version == 4 else "fd77:0::1", 9))
+        net.settle(0, net.sets(0, 0, 1, published=PUBLISHED))
+        for link in net.hosts[0].run("sh", "-c", "ls /proc/sys/net/ipv4/conf | grep ^flv").stdout.split():
+            net.hosts[0].run("sysctl", "-qw", f"net.ipv4.conf.{link}.route_localnet=1")
+        yield net
+
+
+def server(namespace: str) -> socket.socket:
+    def make() -> socket.socket:
+        return socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+
+    made = inside(namespace, make)
+    made.settimeout(1)
+    return made
+
+
+def caller(net: Net, namespace: str, address: str, port: int) -> str:
+    """Who somebody in the namespace is for the container on the first host; empty where the port leads nowhere."""
+
+    def connect() -> socket.socket:
+        return socket.create_connection((address, port), timeout=0.5)
+
+    with closing(server(net.places[0][0].namespace)) as listening:
+        try:
+            with inside(namespace, connect):
+                made, peer = listening.accept()
+                made.close()
+                return str(peer[0]).removeprefix("::ffff:")
+        except OSError:
+            return ""
+
+
+def test_a_published_port_leads_to_the_container_from_everywhere(net: Net) -> None:
+    host, world = (host.name for host in net.hosts)
+    own, mate = net.places[0][0], net.places[0][1]  # the mate is in the other network
+    assert caller(net, world, "192.0.2.1", 8080) == "192.0.2.2"
+    assert caller(net, world, "fd00:1::1", 8080) == "fd00:1::2"
+    assert caller(net, world, "fd00:1::1", 8082) == "fd00:1::2"
+    assert caller(net, world, "192.0.2.1", 8082) == caller(net, world, "192.0.2.1", 8081) == ""
+    for address in ("192.0.2.1", "fd00:1::1"):
+        assert caller(net, mate.namespace, address, 8080) == mate.addresses[":" in address]
+        assert caller(net, own.namespace, address, 8080)
+    for address, port in (("192.0.2.1", 8080), ("127.0.0.1", 8080), ("127.0.0.1", 8081), ("fd00:1::1", 8080)):
+        assert caller(net, host, address, port), f"{address} {port}"
+    assert net.counted(0) == {}
+
+
+def test_a_published_port_ends_at_once(net: Net) -> None:
+    net.settle(0, net.sets(0, 0, 1))
+    assert caller(net, net.hosts[1].name, "192.0.2.1", 8080) == ""
+
+
+def test_udp_is_answered_from_the_published_port(net: Net) -> None:
+    listening = udp_socket(net.places[0][0].namespace, "10.240.1.5", 53)
+    with listening, udp_socket(net.hosts[1].name, "192.0.2.2") as client:
+        client.sendto(b"hello", ("192.0.2.1", 5353))
+        message, sender = listening.recvfrom(100)
+        listening.sendto(message, sender)
+        assert client.recvfrom(100) == (b"hello", ("192.0.2.1", 5353))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_way_out_has_the_hosts_address(net: Net, version: int) -> None:
+    place, world, here = net.places[0][0], ("192.0.2.2", "fd00:1::2"), ("192.0.2.1", "fd00:1::1")
+    with (
+        udp_socket(net.hosts[1].name, world[version == 6], 7) as listening,
+        udp_socket(place.namespace, place.addresses[version == 6]) as client,
+    ):
+        client.sendto(b"hello", (world[version == 6], 7))
+        message, sender = listening.recvfrom(100)
+        assert sender[0] == here[version == 6]
+        listening.sendto(message, sender)
+        assert client.recv(100) == b"hello"
+
+
+def test_the_way_out_does_not_lead_into_a_bridge(net: Net) -> None:
+    """As Docker's own are, where the bridge networks' containers live."""
+    host = net.hosts[0]
+    for words in ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"):
+        host.ip(*words.split())
+    host.ip(*["neigh", "add", "172.17.0.2", "lladdr", "02:00:00:00:00:09", "dev", "docker0"])
+    place = net.places[0][0]
+    with udp_socket(place.namespace, place.addresses[0]) as client:
+        client.sendto(b"hello", ("172.17.0.2", 7))
+    assert net.counted(0) == {"crossed": 1}
+
+
+def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:
+    place = net.places[0][0]
+    mac = json.loads(ip("-j", "neigh", "show", "10.240.0.1", netns=place.namespace))[0]["lladdr"]
+    packet = udp_packet(place.addresses[0], "127.0.0.1", 7, b"hello")
+    with udp_socket(net.hosts[0].name, "127.0.0.1", 7) as listening:
+        inside(place.namespace, lambda: send_frame(packet, mac))
+        with pytest.raises(TimeoutError):
+            listening.recv(100)
+    assert net.counted(0) == {"spoofed": 1}

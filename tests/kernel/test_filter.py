@@ -1,0 +1,214 @@
+"""Our nftables table on real kernels: what may pass does, all else is dropped and counted."""
+
+import json
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from driver.backends.vxlan import vtep_mac
+from driver.filter import members
+from driver.nft import Nft, read_generation, read_members
+from tests.kernel.conftest import NamespaceHost, inside, ip
+from tests.kernel.containers import HOSTS, PORT, Net, Place, block, connected, network, remote, udp_socket
+from tests.packets import send_frame, udp_packet, vxlan_payload
+
+over_vxlan = pytest.mark.parametrize("net", ["vxlan"], indirect=True)
+
+
+@pytest.fixture(params=["vxlan", "host-gw"])
+def net(two_hosts: tuple[NamespaceHost, NamespaceHost], request: pytest.FixtureRequest) -> Iterator[Net]:
+    with connected(two_hosts, request.param) as net:
+        yield net
+
+
+def arrives(sender: socket.socket, receiver: socket.socket, message: bytes = b"hello") -> bool:
+    sender.sendto(message, receiver.getsockname()[:2])
+    try:
+        return receiver.recv(100) == message
+    except TimeoutError:
+        return False
+    finally:
+        sender.close()
+        receiver.close()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_within_a_network_all_arrives_and_nothing_is_counted(net: Net, version: int) -> None:
+    for source, target in ((0, 1), (1, 0), (0, 0)):
+        place, other = net.places[source][0], net.places[target][0]
+        assert arrives(udp_socket(place.namespace, place.addresses[version == 6]), other.listen(version))
+    assert (net.counted(0), net.counted(1)) == ({}, {})
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("forged", ["a neighbour's", "a mate's elsewhere", "nobody's"])
+def test_a_container_cannot_send_from_an_address_that_is_not_its_own(net: Net, forged: str, version: int) -> None:
+    owner = {
+        "a neighbour's": net.places[0][1],
+        "a mate's elsewhere": net.places[1][0],
+        "nobody's": Place("", ("203.0.113.9", "2001:db8::9")),
+    }[forged]
+    liar, address = net.places[0][0], owner.addresses[version == 6]
+    ip("addr", "add", address, "dev", "lo", *(["nodad"] if version == 6 else []), netns=liar.namespace)
+    with udp_socket(liar.namespace, liar.addresses[version == 6]) as honest:  # so that the gateway's MAC is known
+        honest.sendto(b"", (str(network(0, net.backend).gateways[version == 6]), PORT))
+    with udp_socket(liar.namespace, address) as sender:
+        for target in (net.places[1][0], net.places[0][1]):
+            with target.listen(version) as receiver:
+                if target is not owner:
+                    sender.sendto(b"hello", receiver.getsockname()[:2])
+                    with pytest.raises(TimeoutError):
+                        receiver.recv(100)
+    assert net.counted(0)["spoofed"] >= 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("target", [0, 1])
+def test_networks_do_not_reach_each_other(net: Net, target: int, version: int) -> None:
+    place, other = net.places[0][0], net.places[target][1]
+    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), other.listen(version))
+    assert net.counted(0) == {"crossed": 1}
+
+
+@over_vxlan
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_container_reaches_nobody_behind_the_host(net: Net, version: int) -> None:
+    place, far = net.places[0][0], HOSTS[1][version == 6]
+    receiver = udp_socket(net.hosts[1].name, str(far), PORT)
+    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), receiver)
+    assert net.counted(0) == {"crossed": 1}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_link_between_the_hosts_brings_nothing_that_no_peer_sends(net: Net, version: int) -> None:
+    """Not from a pool whose packets come through a tunnel, nor from one's own containers, nor from anywhere else."""
+    target = net.places[0][0]
+    host = net.hosts[1]
+    host.ip("route", "add", block(0, 0, version), "via", str(HOSTS[0][version == 6]), "metric", "1")
+    for forged, why in (
+        (net.places[0][1].addresses[version == 6], "injected"),
+        (("203.0.113.9", "2001:db8::9")[version == 6], "crossed"),
+        (net.places[1][0].addresses[version == 6], "injected" if net.backend == "vxlan" else None),
+    ):
+        packet = udp_packet(forged, target.addresses[version == 6], PORT, b"hello")
+        before = net.counted(0).get(why or "", 0)
+        receiver = target.listen(version)
+        inside(host.name, partial(send_frame, packet, mac_of_eth0(net.hosts[0])))
+        if why is None:  # the link itself is trusted
+            assert receiver.recv(100) == b"hello"
+        else:
+            with pytest.raises(TimeoutError):
+                receiver.recv(100)
+            assert net.counted(0)[why] == before + 1
+        receiver.close()
+
+
+def mac_of_eth0(host: NamespaceHost) -> str:
+    return str(json.loads(host.ip("-j", "link", "show", "eth0"))[0]["address"])
+
+
+def tunnelled(net: Net, source: str, target: Place, *, vni: int, version: int, outer: str, port: int = 8479) -> bool:
+    """Whether a packet arrives that somebody at `outer` on the second host's link puts into the first's tunnel."""
+    packet = udp_packet(source, target.addresses[version == 6], PORT, b"hello")
+    receiver = target.listen(version)
+    with udp_socket(net.hosts[1].name, outer) as sender:
+        sender.sendto(vxlan_payload(vni, vtep_mac("h0", vni), packet), (str(HOSTS[0][":" in outer]), port))
+    try:
+        return receiver.recv(100) == b"hello"
+    except TimeoutError:
+        return False
+    finally:
+        receiver.close()
+
+
+@over_vxlan
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tunnel_takes_packets_from_peers_of_that_network_alone(net: Net, version: int) -> None:
+    target, honest = net.places[0][0], net.places[1][0].addresses[version == 6]
+    net.hosts[1].ip("addr", "add", "192.0.2.66/24", "dev", "eth0")
+    assert tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
+    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.66")
+    assert net.counted(0) == {"strangers": 1}
+    net.settle(0, net.sets(0, 1))  # no longer a peer of network 0, though one of network 1 with the same port
+    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
+    assert net.counted(0) == {"strangers": 2}
+    net.settle(0, net.sets(0, 0, 1))
+    assert tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
+
+
+@over_vxlan
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_peer_sends_from_its_own_blocks_into_that_network_alone(net: Net, version: int) -> None:
+    target, other = net.places[0]
+    for forged in (other, net.places[1][1], Place("", ("203.0.113.9", "2001:db8::9"))):
+        address = forged.addresses[version == 6]
+        assert not tunnelled(net, address, target, vni=7, version=version, outer="192.0.2.2")
+    assert net.counted(0) == {"injected": 3}
+    honest = net.places[1][0].addresses[version == 6]
+    assert not tunnelled(net, honest, other, vni=7, version=version, outer="192.0.2.2")
+    assert net.counted(0) == {"injected": 3, "crossed": 1}
+    host = Place(net.hosts[0].name, (str(HOSTS[0][0]), str(HOSTS[0][1])))
+    assert not tunnelled(net, honest, host, vni=7, version=version, outer="192.0.2.2")
+    assert net.counted(0) == {"injected": 3, "crossed": 2}
+
+
+@over_vxlan
+def test_a_container_cannot_use_its_host_to_look_like_a_peer(net: Net) -> None:
+    """Where somebody masquerades what leaves the host, a container would reach another host's tunnel as its host."""
+    liar = net.places[0][0]
+    with udp_socket(liar.namespace, liar.addresses[0]) as sender:
+        sender.sendto(b"anything", ("192.0.2.2", 8479))
+    assert net.counted(0) == {"strangers": 1}
+
+
+@over_vxlan
+def test_a_peer_that_comes_or_goes_is_an_element_and_no_counter_is_lost(net: Net) -> None:
+    place, other = net.places[0]
+    assert not arrives(udp_socket(place.namespace, place.addresses[0]), other.listen(4))
+    for networks in ((0,), (0, 1), (1,)):
+        net.settle(0, net.sets(0, *networks))
+        assert inside(net.hosts[0].name, read_members) == {
+            m for n in networks for m in members(network(n, net.backend), [remote(1, n)])
+        }
+    assert net.counted(0) == {"crossed": 1}
+
+
+@over_vxlan
+def test_nothing_is_done_where_nothing_has_changed(net: Net) -> None:
+    before = inside(net.hosts[0].name, read_generation)
+    net.settle(0, net.sets(0, 0, 1))
+    assert inside(net.hosts[0].name, read_generation) == before
+    net.hosts[0].run("nft", "add", "table", "inet", "another")
+    net.settle(0, net.sets(0, 0, 1))
+    assert inside(net.hosts[0].name, read_generation) == before + 1
+
+
+@over_vxlan
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "flush ruleset",
+        "delete table inet flannelpy",
+        "flush chain inet flannelpy within",
+        "delete element inet flannelpy pools4 { 10.240.0.0/18 }",
+        "add rule inet flannelpy sources accept",
+    ],
+)
+def test_harm_is_healed(net: Net, harm: str) -> None:
+    host = net.hosts[0]
+    before = host.run("nft", "-s", "list", "table", "inet", "flannelpy").stdout
+    host.run("nft", harm)
+    assert host.run("nft", "-s", "list", "table", "inet", "flannelpy").stdout != before
+    net.settle(0, net.sets(0, 0, 1))
+    assert host.run("nft", "-s", "list", "table", "inet", "flannelpy").stdout == before
+
+
+@over_vxlan
+def test_a_new_start_finds_its_table_and_the_last_network_takes_it_along(net: Net) -> None:
+    net.tables = (Nft(), net.tables[1])
+    net.settle(0, net.sets(0, 0, 1))
+    assert net.hosts[0].run("nft", "list", "tables").stdout.split() == ["table", "inet", "flannelpy"]
+    net.settle(0, {})
+    assert net.hosts[0].run("nft", "list", "tables").stdout == ""

@@ -1,0 +1,257 @@
+"""The door to the kernel and the backends on real kernels: packets cross, crashes heal, foreign things stay."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from driver.backends.interface import Remote
+from driver.errors import KernelError
+from driver.goal import LocalNetwork, goal
+from driver.kernel import Notices
+from driver.model import Network
+from driver.plan import Drop, Put, plan
+from driver.state import Entry, Fdb, LinkState, Neighbour, Route, State, Unreachable, VxlanLink
+from tests.kernel.conftest import NamespaceHost
+
+Hosts = tuple[NamespaceHost, NamespaceHost]
+POOL, POOL6 = ip_network("10.240.0.0/18"), ip_network("fd77::/64")
+BLOCKS = [
+    (ip_network("10.240.1.0/26"), ip_network("fd77::100/122")),
+    (ip_network("10.240.2.0/26"), ip_network("fd77::200/122")),
+]
+
+
+def network(number: int, backend: str) -> Network:
+    own = tuple(block[1] for block in BLOCKS[number])
+    gateways = (ip_address("10.240.0.1"), ip_address("fd77::1"))
+    return Network("n", (POOL, POOL6), gateways, backend, 7, 8479 if backend == "vxlan" else 0, None, False, own)
+
+
+def remote(number: int) -> Remote:
+    addresses = (ip_address(f"192.0.2.{number + 1}"), ip_address(f"fd00:1::{number + 1}"))
+    return Remote(f"h{number}", addresses, BLOCKS[number])
+
+
+def desired(host: NamespaceHost, number: int, backend: str, *, v6_underlay: bool = False) -> State:
+    underlay = host.kernel.underlay(None, ())
+    if v6_underlay:
+        underlay = replace(underlay, addresses=underlay.addresses[1:])
+    local = LocalNetwork(network(number, backend), (), (remote(1 - number),))
+    return goal(f"h{number}", underlay, [local], host.kernel.read())
+
+
+def settle(host: NamespaceHost, goal_state: State) -> list[str]:
+    operations = plan(host.kernel.read(), goal_state)
+    for operation in operations:
+        host.kernel.apply(operation)
+    return [str(operation) for operation in operations]
+
+
+def joined(two_hosts: Hosts, backend: str, *, v6_underlay: bool = False) -> list[State]:
+    goals = [desired(host, n, backend, v6_underlay=v6_underlay) for n, host in enumerate(two_hosts)]
+    for host, goal_state in zip(two_hosts, goals, strict=True):
+        settle(host, goal_state)
+    return goals
+
+
+@pytest.mark.parametrize(("backend", "v6_underlay"), [("vxlan", False), ("vxlan", True), ("host-gw", False)])
+def test_hosts_reach_each_other_in_both_families_up_to_the_mtu(
+    two_hosts: Hosts, backend: str, v6_underlay: bool
+) -> None:
+    joined(two_hosts, backend, v6_underlay=v6_underlay)
+    mtu = {("vxlan", False): 1450, ("vxlan", True): 1430, ("host-gw", False): 1500}[backend, v6_underlay]
+    a, _ = two_hosts
+    assert a.pings(BLOCKS[1][0][1], size=mtu - 28)
+    assert a.pings(BLOCKS[1][1][1], size=mtu - 48)
+    assert not a.pings(BLOCKS[1][0][1], size=mtu - 27)
+    assert not a.pings(BLOCKS[1][1][1], size=mtu - 47)
+
+
+@pytest.mark.parametrize("backend", ["vxlan", "host-gw"])
+def test_a_second_look_finds_nothing_to_do(two_hosts: Hosts, backend: str) -> None:
+    goals = joined(two_hosts, backend)
+    for host, goal_state in zip(two_hosts, goals, strict=True):
+        assert settle(host, goal_state) == []
+
+
+@pytest.mark.parametrize("backend", ["vxlan", "host-gw"])
+def test_a_crash_after_any_step_leaves_exactly_the_rest_to_do(two_hosts: Hosts, backend: str) -> None:
+    host = two_hosts[0]
+    goal_state = desired(host, 0, backend)
+    operations = plan(host.kernel.read(), goal_state)
+    for done, operation in enumerate(operations, start=1):
+        host.kernel.apply(operation)
+        rest = [str(op) for op in plan(host.kernel.read(), goal_state) if not isinstance(op.object, LinkState)]
+        assert rest == [str(op) for op in operations[done:] if not isinstance(op.object, LinkState)]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "route del 10.240.2.0/26",
+        "-6 route del fd77::200/122",
+        "route replace 10.240.2.0/26 via 192.0.2.9 proto 102",
+        "neigh del 10.240.2.0 dev fl.7",
+        "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud permanent",
+        "addr del 10.240.1.1/32 dev fl.7",
+        "addr add 10.240.1.9/32 dev fl.7",
+        "link set fl.7 down",
+        "link set fl.7 mtu 1300",
+        "link set fl.7 address 02:00:00:00:00:98",
+        "link del fl.7",
+        "link set fl.7 name lost",
+        "link set fl.7 type vxlan local 192.0.2.99",
+        "route del unreachable 10.240.0.0/18",
+    ],
+)
+def test_harm_is_healed_in_one_pass(two_hosts: Hosts, harm: str) -> None:
+    a, _ = two_hosts
+    goals = joined(two_hosts, "vxlan")
+    a.ip(*harm.split())
+    assert settle(a, goals[0])
+    assert settle(a, goals[0]) == []
+    assert a.pings(BLOCKS[1][0][1])
+    assert a.pings(BLOCKS[1][1][1])
+
+
+@pytest.mark.parametrize("harm", ["del", "replace"])
+def test_a_harmed_fdb_entry_is_healed(two_hosts: Hosts, harm: str) -> None:
+    a, _ = two_hosts
+    goals = joined(two_hosts, "vxlan")
+    mac = next(text.split()[2] for text in map(str, goals[0].values()) if text.startswith("neigh"))
+    assert mac
+    entry = next(o for o in goals[0].values() if str(o).startswith("fdb"))
+    mac = str(entry).split()[1]
+    a.run("bridge", "fdb", "del", mac, "dev", "fl.7", "dst", "192.0.2.2")
+    if harm == "replace":
+        a.run("bridge", "fdb", "add", mac, "dev", "fl.7", "dst", "192.0.2.9", "self", "permanent")
+    assert settle(a, goals[0]) == [f"+ {entry}"]
+    assert settle(a, goals[0]) == []
+    assert a.pings(BLOCKS[1][0][1])
+
+
+def test_all_of_ours_goes_and_nothing_else(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    before = [a.ip("-o", "link"), a.ip("-4", "route"), a.ip("-4", "neigh"), a.ip("-4", "addr")]
+    joined(two_hosts, "vxlan")
+    settle(a, {})
+    assert [a.ip("-o", "link"), a.ip("-4", "route"), a.ip("-4", "neigh"), a.ip("-4", "addr")] == before
+
+
+def test_a_route_of_somebody_else_is_never_overwritten(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    a.ip("route", "add", "10.240.2.0/26", "via", "192.0.2.77")
+    goal_state = desired(a, 0, "vxlan")
+    with pytest.raises(KernelError, match=r"this host has another route to 10\.240\.2\.0/26; remove it"):
+        settle(a, goal_state)
+    assert "10.240.2.0/26 via 192.0.2.77" in a.ip("route")
+
+
+def test_what_the_kernel_refuses_is_said_in_its_words(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    with pytest.raises(
+        KernelError, match=r"\+ route 10\.9\.0\.0/24 via 203\.0\.113\.9 dev eth0: the kernel says .*unreach"
+    ):
+        settle(a, {("route",): Route("eth0", ip_network("10.9.0.0/24"), ip_address("203.0.113.9"))})
+    with pytest.raises(KernelError, match="there is no interface nope"):
+        a.kernel.underlay("nope", ())
+
+
+def test_the_underlay_is_where_the_default_route_goes_unless_told(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    found = a.kernel.underlay(None, ())
+    assert (found.dev, found.mtu) == ("eth0", 1500)
+    assert found.addresses == found.advertised == (ip_address("192.0.2.1"), ip_address("fd00:1::1"))
+    assert ip_network("192.0.2.0/24") in found.on_link
+    assert a.kernel.underlay(None, (ip_address("198.51.100.7"),)).advertised == (ip_address("198.51.100.7"),)
+    a.ip("route", "del", "default")
+    with pytest.raises(KernelError, match="no default route; set FLANNELPY_IFACE"):
+        a.kernel.underlay(None, ())
+    assert a.kernel.underlay(None, (ip_address("192.0.2.1"),)).dev == "eth0"
+
+
+def test_a_vxlan_link_reads_back_as_it_was_made(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    for local in ("192.0.2.1", "fd00:1::1"):
+        link = VxlanLink("fl.9", 9, ip_address(local), 4799, "02:00:00:00:00:09")
+        settle(a, {link.key: link})
+        assert a.kernel.read()[link.key] == link
+        settle(a, {})
+
+
+def test_prefixes_in_use_are_those_of_routes_and_interfaces(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    a.ip("route", "add", "10.77.0.0/16", "via", "192.0.2.2")
+    used = a.kernel.prefixes_in_use()
+    assert {ip_network("192.0.2.0/24"), ip_network("10.77.0.0/16"), ip_network("fd00:1::/64")} <= set(used)
+    assert ip_interface("0.0.0.0/0").network not in used
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "route del 10.240.2.0/26",
+        "neigh del 10.240.2.0 dev fl.7",
+        "addr del 10.240.1.1/32 dev fl.7",
+        "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud permanent",
+        "neigh add 10.240.3.0 lladdr 02:00:00:00:00:99 dev fl.7 nud permanent",
+        "route replace 10.240.2.0/26 via 192.0.2.9 proto 102",
+        "route add 10.240.3.0/26 via 192.0.2.9 proto 102",
+        "addr add 10.240.1.9/32 dev fl.7",
+        "link set fl.7 mtu 1300",
+        "link set fl.7 address 02:00:00:00:00:98",
+        "link set fl.7 name lost",
+        "link set fl.7 down",
+        "link del fl.7",
+        "link set flv1 down",
+        "addr del 10.240.0.1/32 dev flv1",
+        "link set eth0 mtu 1400",
+        "link set eth0 down",
+        "addr del 192.0.2.1/24 dev eth0",
+    ],
+)
+def test_the_kernel_tells_of_harm_at_once(two_hosts: Hosts, harm: str) -> None:
+    a, _ = two_hosts
+    joined(two_hosts, "vxlan")
+    a.kernel.add_veth("flv1", "flc1", 1450)
+    a.ip("link", "set", "flv1", "up")
+    a.ip("addr", "add", "10.240.0.1/32", "dev", "flv1")
+    with listening(Notices(a.name)) as heard:
+        a.ip(*harm.split())
+        assert heard.wait(1)
+
+
+def test_what_the_kernel_tells_of_our_own_entries_is_no_news(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    wanted = joined(two_hosts, "vxlan")[0]
+    entries = [o for o in wanted.values() if isinstance(o, Entry)]
+    assert {type(o) for o in entries} == {Route, Unreachable, Neighbour, Fdb}
+    for o in entries:
+        a.kernel.apply(Drop(o))
+    with listening(Notices(a.name, expected=entries.__contains__)) as heard:
+        for o in entries:
+            a.kernel.apply(Put(o))
+        assert not heard.wait(0.3)
+        a.ip(*["route", "replace", "10.240.2.0/26", "via", "192.0.2.9", "proto", "102"])
+        assert heard.wait(1)
+
+
+@contextmanager
+def listening(notices: Notices) -> Iterator[threading.Event]:
+    """Set when the kernel told of something that may concern us."""
+    heard = threading.Event()
+
+    def listen() -> None:
+        while not notices.wait():
+            pass
+        heard.set()
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    yield heard
+    thread.join(5)
+    notices.close()

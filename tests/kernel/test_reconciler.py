@@ -1,0 +1,123 @@
+"""When a pass looks at the kernel, and when it knows: in a namespace, with all but the firewall as it is."""
+
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from driver.forwarding import Forwarding
+from driver.journal import Journal
+from driver.kernel import Kernel, Notices
+from driver.listener import COALESCE, Listener
+from driver.model import Network
+from driver.reconciler import Reconciler
+from driver.state import State
+from driver.view import View
+from store import records
+from store.codec import encode
+from store.memory import MemoryStore
+from tests.kernel.conftest import NamespaceHost
+
+POOL = ip_network("10.240.0.0/18")
+NET = Network("n", (POOL,), (POOL[1],), "vxlan", 7, 8479, None, False, (ip_address("10.240.1.1"),))
+BLOCKS = [ip_network(f"10.240.{number}.0/26") for number in range(2, 6)]
+
+
+class Counted(Kernel):
+    reads = 0
+
+    def read(self) -> State:
+        Counted.reads += 1
+        return super().read()
+
+
+class Bed:
+    def __init__(self, host: NamespaceHost) -> None:
+        journal = Journal(MemoryStore())
+        journal.put_network(NET)
+        peer = records.Peer("h2", (ip_address("192.0.2.2"),))
+        spec = records.NetworkSpec((POOL,), NET.gateways, "vxlan", 7, 8479, None, False)
+        self.view = View({records.network_key(POOL): encode(spec), records.peer_key(POOL, "h2"): encode(peer)})
+        self.host, self.reconciler = (
+            host,
+            Reconciler(journal, "h1", lambda: self.view, None, (), open_kernel=lambda: Counted(host.name)),
+        )
+
+    def tell(self, number: int, host: str | None) -> None:
+        value = encode(records.Block(host)) if host else None
+        self.view = self.view.after({records.block_key(POOL, BLOCKS[number]): value})
+        self.reconciler.view_changed()
+
+    def has_route(self, number: int) -> bool:
+        return str(BLOCKS[number]) in self.host.ip("route")
+
+
+@pytest.fixture
+def bed(two_hosts: tuple[NamespaceHost, NamespaceHost], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])  # it would be the machine's own
+    made = Bed(two_hosts[0])
+    made.tell(0, "h2")
+    made.reconciler.start()
+    made.reconciler.settle(["fl.7"])
+    yield made
+    made.reconciler.stop()
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 3
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_what_others_tell_is_carried_out_without_a_look_at_the_kernel(bed: Bed) -> None:
+    before = Counted.reads
+    bed.tell(1, "h2")
+    assert soon(lambda: bed.has_route(1))
+    bed.tell(0, None)
+    assert soon(lambda: not bed.has_route(0))
+    assert Counted.reads == before
+
+
+def test_where_the_kernel_does_not_stand_as_it_was_known_the_pass_looks(bed: Bed) -> None:
+    """Somebody has taken the place of a route: it is told, and what else is asked for is done all the same."""
+    bed.host.ip("route", "add", str(BLOCKS[1]), "via", "192.0.2.77")
+    before = Counted.reads
+    bed.tell(1, "h2")
+    bed.tell(2, "h2")
+    assert soon(lambda: bed.has_route(2))
+    assert soon(lambda: any("another route to 10.240.3.0/26" in fault for fault in bed.reconciler.faults()))
+    assert Counted.reads > before
+    bed.host.ip("route", "del", str(BLOCKS[1]))
+    bed.reconciler.poke()
+    assert soon(lambda: "10.240.3.0/26 via 10.240.3.0" in bed.host.ip("route"))
+    assert soon(lambda: not bed.reconciler.faults())
+
+
+def test_a_look_comes_in_time_however_often_others_tell_something(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.reconciler.SWEEP", 0.5)
+    bed.reconciler.settle(["fl.7"])
+    bed.host.ip("route", "del", str(BLOCKS[0]))
+    for number in range(30):
+        bed.tell(2, "h2" if number % 2 else None)
+        time.sleep(0.05)
+    assert bed.has_route(0)
+
+
+def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Bed) -> None:
+    notices = Notices(bed.host.name, bed.reconciler.expects)
+    listener = Listener(bed.reconciler.poke, lambda: notices)
+    listener.start()
+    bed.host.ip("route", "del", str(BLOCKS[0]))
+    assert soon(lambda: bed.has_route(0))
+    time.sleep(3 * COALESCE)
+    before = Counted.reads
+    bed.tell(1, "h2")
+    bed.tell(2, "h2")
+    assert soon(lambda: bed.has_route(1) and bed.has_route(2))
+    time.sleep(3 * COALESCE)
+    assert Counted.reads == before
+    listener.stop()  # with what it hears next
+    bed.host.ip("route", "replace", str(BLOCKS[1]), "via", "192.0.2.77", "proto", "102")
+    assert soon(lambda: "192.0.2.77" not in bed.host.ip("route"))

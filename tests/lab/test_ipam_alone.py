@@ -1,0 +1,53 @@
+"""`--ipam-driver flannelpy` for networks of other drivers: their addresses are unique over all hosts."""
+
+import pytest
+
+from tests.lab.cluster import Cluster, side_by_side
+from tests.lab.docker_host import DockerHost
+
+SUBNET = "10.77.0.0/24"
+IPAM = ("--ipam-driver", "flannelpy", "--subnet", SUBNET)
+DRIVERS = {"bridge": (), "macvlan": ("-o", "parent=eth0"), "ipvlan": ("-o", "parent=eth0")}
+EACH = 4
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, cluster: Cluster) -> str:
+    name: str = request.param
+    if name != "bridge" and not kernel_has(cluster.hosts[0], name):
+        pytest.skip(f"this kernel has no {name}: `ip link add type {name}` is refused")
+    return name
+
+
+def kernel_has(host: DockerHost, kind: str) -> bool:
+    made = host.attempt("ip", "link", "add", "probe", "link", "eth0", "type", kind)
+    host.attempt("ip", "link", "del", "probe")
+    return made.returncode == 0
+
+
+def test_addresses_are_unique_over_all_hosts(cluster: Cluster, driver: str) -> None:
+    for host in cluster.hosts:
+        host.docker("network", "create", "-d", driver, *IPAM, *DRIVERS[driver], "lan")
+    wanted = [(host, f"c{number}") for host in cluster.hosts for number in range(EACH)]
+    side_by_side(lambda one: one[0].run_container(one[1], "--network", "lan"), wanted)
+    addresses = [host.address_of(name, "lan") for host, name in wanted]
+    assert len(set(addresses)) == 2 * EACH
+    assert "10.77.0.1" not in addresses
+    for host, name in wanted[:1] + wanted[-1:]:
+        assert "/24 " in host.container_exec(name, "ip", "-4", "addr", "show", "eth0")
+    if driver != "bridge":  # which joins nobody to the other host
+        host, name = wanted[0]
+        assert all(host.container_pings(name, address) for address in addresses)
+
+
+def test_an_address_moves_between_hosts_in_a_network_of_another_driver(cluster: Cluster) -> None:
+    one, other = cluster.hosts
+    for host in cluster.hosts:
+        host.docker("network", "create", "-d", "bridge", *IPAM, "lan")
+    one.run_container("first", "--network", "lan")
+    address = one.address_of("first", "lan")
+    taken = other.docker_refused("run", "--rm", "--network", "lan", "--ip", address, "lab/busybox", "true")
+    assert f"address {address} is already in use on host {one.name}" in taken
+    one.docker("rm", "-f", "first")
+    other.run_container("second", "--network", "lan", "--ip", address)
+    assert other.address_of("second", "lan") == address

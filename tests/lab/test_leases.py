@@ -1,0 +1,142 @@
+"""Blocks stay a host's whatever happens to Consul, and a host that was silent for too long gives out nothing twice."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import FLANNELPY, Cluster, Container, PingStream, side_by_side
+from tests.lab.commands import wait_until
+from tests.lab.docker_host import DockerHost
+from tests.lab.lab import Lab
+
+TTL = 12  # seconds
+POOL = "10.240.0.0/28"  # four blocks
+LONG = "10.241.0.0/18"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three Consul servers; each host has one of its own, as a host has an agent."""
+    with Lab(hosts=2, servers=3) as lab:
+        cluster = Cluster(lab)
+        start(cluster, FLANNELPY_LEASE_TTL=f"{TTL}s")
+        yield cluster
+
+
+def start(cluster: Cluster, **env: str) -> None:
+    for host, server in zip(cluster.hosts, cluster.consul.servers[1:], strict=False):
+        host.start_flannelpy({"FLANNELPY_STORE": server.url, **env})
+
+
+def held(cluster: Cluster) -> dict[str, str]:
+    """Every block and its holder, as Consul has them."""
+    entries = cluster.consul.api("GET", "/v1/kv/flannelpy/pools?recurse")
+    return {entry["Key"]: entry["Value"] for entry in entries if "/blocks/" in entry["Key"]}
+
+
+@pytest.mark.timeout(300)
+def test_no_loss_of_consul_servers_frees_anything(cluster: Cluster) -> None:
+    cluster.create("web", "--subnet", LONG)
+    old = cluster.run_everywhere(2, "web")
+    before = held(cluster)
+    with PingStream(old[0], old[-1].address) as stream:
+        leader = cluster.consul.leader()
+        leader.kill()
+        cluster.consul.wait_leader(other_than=leader.address)
+        new = cluster.run_everywhere(1, "web", first=3)
+        leader.start()
+        cluster.consul.wait_leader()
+
+        follower = next(s for s in cluster.consul.servers if s is not cluster.consul.leader())
+        cluster.lab.partition([follower.number], [s.number for s in cluster.consul.servers if s is not follower])
+        new += cluster.run_everywhere(1, "web", first=4)
+        cluster.lab.heal()
+        cluster.consul.wait_leader()
+
+        cluster.consul.kill()
+        new += cluster.run_everywhere(1, "web", first=5)
+        cluster.consul.start()
+        cluster.consul.wait_leader()
+        stream.await_more(100)
+    assert stream.lost() == []
+    assert set(before.items()) <= set(held(cluster).items())
+    addresses = [container.address for container in [*old, *new]]
+    assert len(set(addresses)) == len(addresses) == 10
+    assert "block lost" not in "".join(host.flannelpy_log() for host in cluster.hosts)
+    expect_reached(cluster, [*old, *new])
+
+
+def expect_reached(cluster: Cluster, containers: list[Container]) -> None:
+    failures: list[str] = []
+
+    def none() -> bool:
+        failures[:] = cluster.unreached(containers)
+        return not failures
+
+    wait_until("everybody to be reached", none, timeout=30, tail=lambda: "\n".join(failures))
+
+
+@pytest.mark.timeout(300)
+def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_lost(cluster: Cluster) -> None:
+    here, away = cluster.hosts
+    cluster.create("web", "--subnet", POOL)
+    lost = cluster.run(away, "lost", "web")
+    away.cut()
+    wait_until("the silent host to be given up", lambda: f"host={away.name}" in given_up(here), timeout=5 * TTL)
+    said = away.docker_refused("run", "--rm", "--network", "web", "lab/busybox", "true")
+    assert "has not reached the store for" in said
+    taken = [cluster.run(here, f"c{number}", "web") for number in range(11)]  # blocks of the other's, too
+    if lost.address not in {container.address for container in taken}:
+        taken.insert(0, cluster.run(here, "c11", "web"))  # the last of the twelve that are free
+    assert lost.address in {container.address for container in taken}
+
+    away.mend()
+    wait_until("the host to say what it lost", lambda: "block lost to another host" in away.flannelpy_log(), timeout=40)
+    log = away.flannelpy_log()
+    assert "the lease of this host was lost" in log
+    assert f"address in use here may be in use elsewhere, too address={lost.address}" in log
+    named = f"container lost on network web has address {lost.address}, which this host no longer holds"
+    wait_until("the container to be named", lambda: named in away.flannelpy_log(), timeout=40)
+    here.docker("rm", "-f", *(container.name for container in taken[5:]))
+    away.docker("rm", "-f", "lost")
+    new = [cluster.run(away, f"n{number}", "web") for number in range(3)]
+    mine = {container.address for container in taken[:5]}
+    assert not mine & {container.address for container in new}
+    expect_reached(cluster, [*taken[:5], *new])
+
+
+def given_up(host: DockerHost) -> str:
+    return "\n".join(line for line in host.flannelpy_log().splitlines() if "host given up" in line)
+
+
+@pytest.mark.timeout(240)
+def test_a_token_that_may_do_nothing_any_more_frees_nothing() -> None:
+    with Lab(hosts=2, acl=True) as lab:
+        cluster = Cluster(lab)
+        rules = 'key_prefix "flannelpy/" { policy = "write" }'
+        token = lab.consul.make_token(rules)
+        env = {"FLANNELPY_STORE": lab.consul.url, "CONSUL_HTTP_TOKEN": token}
+        side_by_side(lambda host: host.start_flannelpy(env), lab.hosts)
+        cluster.create("web", "--subnet", LONG)
+        old = cluster.run_everywhere(1, "web")
+        before = held(cluster)
+        policy = lab.consul.api("GET", "/v1/acl/token/self", token=token)["Policies"][0]
+        with PingStream(*couple(old)) as stream:
+            put_rules(lab, policy, "")
+            new = cluster.run_everywhere(2, "web", first=2)
+            said = lab.hosts[0].docker_refused("network", "create", *FLANNELPY, "--subnet", "10.9.0.0/24", "more")
+            assert "policy" in said
+            assert 'key_prefix "flannelpy/" { policy = "write" }' in said
+            stream.await_more(200)
+            put_rules(lab, policy, rules)
+        assert stream.lost() == []
+        assert set(before.items()) <= set(held(cluster).items())
+        expect_reached(cluster, [*old, *new])
+
+
+def couple(containers: list[Container]) -> tuple[Container, str]:
+    return containers[0], containers[-1].address
+
+
+def put_rules(lab: Lab, policy: dict[str, str], rules: str) -> None:
+    lab.consul.api("PUT", f"/v1/acl/policy/{policy['ID']}", {"Name": policy["Name"], "Rules": rules})

@@ -1,0 +1,172 @@
+"""Containers find each other by name on all hosts of their networks, and in no others."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import Cluster, Container
+from tests.lab.commands import wait_until
+from tests.lab.lab import Lab
+
+CROWD = int(os.environ.get("CROWD", "30"))  # containers, over three hosts
+KEPT = 3  # seconds after which a host has noted the names on its disk
+RESOLVER = "169.254.53.53"
+BEYOND = "172.31.0.11"  # the first host's address: the next server that Docker asks
+OUTSIDE = f"""
+import socket, dns.message, dns.rrset
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("{BEYOND}", 53))
+while True:
+    message, source = server.recvfrom(4096)
+    query = dns.message.from_wire(message)
+    answer = dns.message.make_response(query)
+    if query.question[0].name.to_text() == "example.org." and query.question[0].rdtype == 1:
+        answer.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "A", "192.0.2.80"))
+    else:
+        answer.set_rcode(3)
+    server.sendto(answer.to_wire(), source)
+"""
+ASK = """
+import sys, dns.exception, dns.message, dns.query
+server, kind, transport, *names = sys.argv[1:]
+ask = dns.query.tcp if transport == "tcp" else dns.query.udp
+for name in names:
+    try:
+        answer = ask(dns.message.make_query(name, kind, use_edns=0), server, timeout=3)
+        print(answer.rcode().name, *sorted(item.to_text() for rrset in answer.answer for item in rrset))
+    except (dns.exception.Timeout, OSError) as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Cluster]:
+    with Lab(hosts=3, dockerd_config={"dns": [RESOLVER, BEYOND]}) as lab:
+        upstream = lab.hosts[0].daemon("upstream", sys.executable, "-c", OUTSIDE, log="upstream.log")
+        cluster = Cluster(lab)
+        cluster.start(FLANNELPY_LOG="debug")
+        yield cluster
+        upstream.kill()
+
+
+@pytest.fixture
+def cluster(hosts: Cluster) -> Iterator[Cluster]:
+    yield hosts
+    hosts.clean()
+    hosts.expect_nothing_left()
+
+
+def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
+    """What a program in the container is told: the code, and what the records say."""
+    return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
+
+
+def ask_all(container: Container, names: list[str]) -> dict[str, str]:
+    told = container.tool(sys.executable, "-c", ASK, "127.0.0.11", "A", "udp", *names)[1].splitlines()
+    return dict(zip(names, told, strict=True))
+
+
+def until(container: Container, name: str, expected: str, timeout: float = 1.0) -> float:
+    """Seconds until the container is told so."""
+    began = time.monotonic()
+    wait_until(
+        f"{container} to be told {expected!r} for {name}",
+        lambda: ask(container, name) == expected,
+        timeout=timeout,
+        tail=lambda: ask(container, name),
+        every=0.02,
+    )
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(200)
+def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
+    one, two, three = cluster.hosts
+    cluster.create("web", "--ipv6", "--subnet", "10.240.0.0/18", "--subnet", "fd77::/64")
+    cluster.create("db", "--subnet", "10.241.0.0/18")
+    ann = cluster.run(one, "ann", "web")
+    cyn = cluster.run(three, "cyn", "db", "--network-alias", "shop")
+    bob = cluster.run(two, "bob", "web", "--network-alias", "shop")
+    until(ann, "bob", f"NOERROR {bob.address}", 0.5)
+    short_id = two.docker("inspect", "-f", "{{.Id}}", "bob")[:12]
+    for name in ("BOB", "bob.web", "shop", "shop.web", short_id, "bob.flannelpy"):
+        assert ask(ann, name) == f"NOERROR {bob.address}", name
+        assert ask(cyn, name) == ("NXDOMAIN" if name != "shop" else f"NOERROR {cyn.address}"), name
+    assert ask(ann, "bob", "AAAA") == f"NOERROR {bob.address6}"
+    assert ask(cyn, "cyn", "AAAA") == "NOERROR"
+    assert ask(ann, "bob", transport="tcp") == f"NOERROR {bob.address}"
+    assert ask(ann, reverse(bob.address), "PTR") == "NOERROR bob.web."
+    assert ask(cyn, reverse(bob.address), "PTR") == "NXDOMAIN"
+    assert bob.address in ann.run("nslookup", "bob")
+    assert ann.unreached(["bob"]) == []
+    # Not ours: the next server's.
+    assert ask(ann, "example.org") == "NOERROR 192.0.2.80"
+    assert ask(ann, "example.org", server=RESOLVER) == "REFUSED"
+    # In two networks, then in the other one alone.
+    three.docker("network", "connect", "--alias", "both", "web", "cyn")
+    until(cyn, "bob", f"NOERROR {bob.address}")
+    until(ann, "both", f"NOERROR {three.address_of('cyn', 'web')}")
+    three.docker("network", "disconnect", "db", "cyn")
+    assert ask(cyn, "bob") == f"NOERROR {bob.address}"
+    # Several in turn.
+    bea = cluster.run(two, "bea", "web", "--network-alias", "shop")
+    until(ann, "shop", f"NOERROR {' '.join(sorted([bob.address, bea.address]))}")
+    # A new name, then none.
+    two.docker("rename", "bob", "rob")
+    until(ann, "rob", f"NOERROR {bob.address}")
+    assert ask(ann, "bob") == "NXDOMAIN"
+    two.docker("stop", "rob")
+    until(ann, "rob", "NXDOMAIN")
+    assert ask(ann, "shop") == f"NOERROR {bea.address}"
+    outlive_consul_and_a_restart_without_it(cluster, ann, bea)
+
+
+def outlive_consul_and_a_restart_without_it(cluster: Cluster, ann: Container, bea: Container) -> None:
+    one = ann.host
+    time.sleep(KEPT)
+    cluster.consul.kill()
+    try:
+        assert ask(ann, "bea") == f"NOERROR {bea.address}"
+        one.stop_flannelpy()
+        began = time.monotonic()
+        assert ask(ann, "bea") == "NXDOMAIN"  # from the next server
+        assert time.monotonic() - began < 2
+        one.start_flannelpy(one.flannelpy_env)
+        until(ann, "bea", f"NOERROR {bea.address}", 5)
+    finally:
+        cluster.consul.start()
+    bea.host.docker("stop", "bea")
+    until(ann, "bea", "NXDOMAIN", 30)
+
+
+@pytest.mark.timeout(600)
+def test_many_containers_at_once_have_their_names_and_leave_nothing(cluster: Cluster) -> None:
+    cluster.create("web", "--subnet", "10.240.0.0/18")
+    before = [len(host.flannelpy_log()) for host in cluster.hosts]
+    containers = cluster.run_everywhere(CROWD // len(cluster.hosts), "web")
+    ended = time.monotonic()
+    assert len({container.address for container in containers}) == len(containers)
+    here = containers[:: len(containers) // 3]
+    for asking in here:
+        missing = {container.name: f"NOERROR {container.address}" for container in containers}
+        while missing and time.monotonic() < ended + 5:
+            answers = ask_all(asking, list(missing))
+            missing = {name: right for name, right in missing.items() if answers[name] != right}
+        assert not missing
+    cluster.clean()
+    cluster.expect_nothing_left()
+    assert slowest_answer(cluster, before) < 1000
+
+
+def slowest_answer(cluster: Cluster, since: list[int]) -> float:
+    """The longest that dockerd waited for flannelpy, in ms; `since` is how long the logs were before."""
+    logs = "".join(host.flannelpy_log()[start:] for host, start in zip(cluster.hosts, since, strict=True))
+    return max(float(took) for took in re.findall(r" answered call=/\S+Driver\.\S+ .*ms=([0-9.]+)", logs))
+
+
+def reverse(address: str) -> str:
+    return f"{'.'.join(reversed(address.split('.')))}.in-addr.arpa"

@@ -1,0 +1,411 @@
+"""What runs goes on, and what was promised holds, whatever stops, dies or restarts: flannelpy, Consul, dockerd, hosts.
+
+That nothing is left in kernels, records and Consul when all is removed is looked at by the fixture, after each test."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+
+import pytest
+
+from tests.lab.cluster import (
+    FLANNELPY,
+    POOL,
+    POOL6,
+    Cluster,
+    Container,
+    Keeper,
+    PingStream,
+    records_of,
+    side_by_side,
+)
+from tests.lab.commands import wait_until
+from tests.lab.docker_host import DockerHost
+
+DUAL = ("--ipv6", "--subnet", POOL, "--subnet", POOL6)
+STEADY, THIRD = "10.242.0.0/24", "10.242.0.240/28"
+RESTART = ("--restart", "always")
+
+
+@pytest.fixture(scope="module")
+def sturdy() -> Iterator[Keeper]:
+    with Keeper(calm=False) as keeper:
+        yield keeper
+
+
+@pytest.fixture
+def cluster(sturdy: Keeper) -> Iterator[Cluster]:
+    with sturdy.lend() as cluster:
+        cluster.create("web", *DUAL)
+        yield cluster
+
+
+def expect_unique(containers: list[Container]) -> None:
+    addresses = [address for container in containers for address in container.addresses]
+    assert len(addresses) == len(set(addresses)) == 2 * len(containers)
+
+
+def start_again(host: DockerHost) -> None:
+    host.start_flannelpy(host.flannelpy_env)
+
+
+def stop_in_order(host: DockerHost) -> None:
+    assert host.stop_flannelpy() == 0
+
+
+def expect_reached(cluster: Cluster, containers: list[Container], within: float = 10) -> None:
+    """Everybody by everybody, as soon as the hosts have heard of each other again."""
+    failures: list[str] = []
+
+    def none() -> bool:
+        failures[:] = cluster.unreached(containers)
+        return not failures
+
+    wait_until("everybody to be reached", none, timeout=within, tail=lambda: "\n".join(failures))
+
+
+# --- flannelpy
+
+
+@pytest.mark.parametrize("end", [DockerHost.kill_flannelpy, stop_in_order], ids=["killed", "stopped"])
+def test_traffic_does_not_notice_that_flannelpy_restarts(cluster: Cluster, end: Callable[[DockerHost], None]) -> None:
+    old = cluster.run_everywhere(1, "web")
+    one, other = old
+    with PingStream(one, other.address) as v4, PingStream(other, one.address6) as v6:
+        side_by_side(end, cluster.hosts)
+        v4.await_more(50)
+        side_by_side(start_again, cluster.hosts)
+        new = cluster.run_everywhere(3, "web", first=2)
+    assert (v4.lost(), v6.lost()) == ([], [])
+    before = [container.addresses for container in old]
+    for container in old:
+        container.look_again()
+    assert [container.addresses for container in old] == before
+    expect_unique([*old, *new])
+    assert cluster.unreached([*old, *new]) == []
+
+
+@pytest.mark.parametrize("end", [DockerHost.kill_flannelpy, stop_in_order], ids=["killed", "stopped"])
+def test_a_container_started_without_flannelpy_waits_for_it(
+    cluster: Cluster, end: Callable[[DockerHost], None]
+) -> None:
+    host = cluster.hosts[0]
+    end(host)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(cluster.run, host, "patient", "web")
+        wait_until("the container", lambda: "patient" in host.docker("ps", "-a", "--format", "{{.Names}}"), timeout=10)
+        start_again(host)
+        patient = coming.result()
+    assert cluster.unreached([patient, cluster.run(cluster.hosts[1], "other", "web")]) == []
+
+
+@pytest.mark.parametrize("step", ["addresses/", "endpoints/"])
+def test_no_address_is_given_twice_when_flannelpy_is_killed_amid_starts(cluster: Cluster, step: str) -> None:
+    """Killed as soon as the first of three containers has come as far as `step`, whatever dockerd heard of it."""
+    host, other = cluster.hosts
+    names = ["first", "second", "third"]
+
+    def steps() -> int:
+        return sum(key.startswith(step) for key in records_of(host))
+
+    before = steps()
+    with ThreadPoolExecutor(3) as pool:
+        options = ("run", "-d", "--network", "web", "--name")
+        coming = [pool.submit(host.docker_ok, *options, name, "lab/busybox", "sleep", "1000") for name in names]
+        wait_until("a container to be half started", lambda: steps() > before, timeout=20, every=0.001)
+        host.kill_flannelpy()
+        start_again(host)
+        worked = [future.result() for future in coming]
+    for name, did in zip(names, worked, strict=True):
+        if not did:
+            host.docker("start", name)
+    running = [Container(host, name, "web") for name in names]
+    expect_unique(running)
+    assert cluster.unreached([*running, cluster.run(other, "other", "web")]) == []
+
+
+def test_a_network_that_flannelpy_was_killed_amid_can_be_created_again(cluster: Cluster) -> None:
+    host = cluster.hosts[0]
+    options = ("network", "create", *FLANNELPY, "--subnet", "10.241.0.0/18", "more")
+    before, known = cluster.traces(), records_of(host)
+    for repeated in (False, True):
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(host.docker_ok, *options)
+            wait_until(
+                "half a network",
+                lambda: any(key.startswith("networks/") for key in records_of(host) - known),
+                timeout=10,
+                every=0.001,
+            )
+            host.kill_flannelpy()
+            start_again(host)
+            worked = coming.result()
+        if worked:
+            host.docker("network", "rm", "more")
+        elif repeated:
+            host.docker(*options)
+        else:
+            wait_until("the half network to go", lambda: cluster.traces() == before, timeout=25, every=0.2)
+
+
+@pytest.mark.parametrize("backend", ["vxlan", "host-gw"])
+def test_paths_that_nothing_happens_to_lose_no_packet(sturdy: Keeper, backend: str) -> None:
+    """Consul goes, flannelpy is killed and started meanwhile, Consul comes back, and a peer comes and goes."""
+    with sturdy.lend() as cluster:
+        cluster.create("steady", "-o", f"backend={backend}", "--subnet", STEADY)
+        one, other = cluster.run_everywhere(1, "steady")
+        with PingStream(one, other.address) as there, PingStream(other, one.address) as back:
+            cluster.consul.kill()
+            side_by_side(DockerHost.kill_flannelpy, cluster.hosts)
+            side_by_side(start_again, cluster.hosts)
+            cluster.consul.start()
+            with cluster.peer(STEADY, "172.31.0.99", THIRD):
+                expect_route_to_third(cluster, present=True)
+            expect_route_to_third(cluster, present=False)
+        assert (there.lost(), back.lost()) == ([], [])
+
+
+def expect_route_to_third(cluster: Cluster, *, present: bool) -> None:
+    def all_know() -> bool:
+        return all((f"{THIRD} via" in our_routes(host)) == present for host in cluster.hosts)
+
+    wait_until("all hosts to hear of the peer", all_know, timeout=30)
+
+
+# --- Consul
+
+
+def test_without_consul_traffic_and_containers_go_on_and_networks_are_refused(cluster: Cluster) -> None:
+    one, other = cluster.hosts
+    old = cluster.run_everywhere(1, "web")
+    with PingStream(old[0], old[1].address) as stream:
+        cluster.consul.kill()
+        new = cluster.run_everywhere(2, "web", first=2)
+        assert cluster.unreached([*old, *new]) == []
+        said = one.docker_refused("network", "create", *FLANNELPY, "--subnet", "10.241.0.0/18", "more", timeout=30)
+        assert "Consul" in said
+        assert "consul://" in said
+        other.docker("rm", "-f", "h2-3")
+        cluster.consul.start()
+        one.docker("network", "create", *FLANNELPY, "--subnet", "10.241.0.0/18", "more")
+    assert stream.lost() == []
+    expect_unique([*old, *new[:-1]])
+
+
+def test_a_network_removed_without_consul_is_gone_for_all_when_it_is_back(cluster: Cluster) -> None:
+    one, other = cluster.hosts
+    server = cluster.run(other, "server", "web")
+    cluster.consul.kill()
+    assert " via " in our_routes(other)
+    one.docker("network", "rm", "web", timeout=30)
+    cluster.consul.start()
+    wait_until("the other host to hear of it", lambda: " via " not in our_routes(other), timeout=40)
+    one.docker("network", "create", *FLANNELPY, *DUAL, "web")
+    expect_reached(cluster, [server, cluster.run(one, "new", "web")])
+
+
+def our_routes(host: DockerHost) -> str:
+    return host.run("ip", "route", "show", "proto", "102")
+
+
+def test_a_flannelpy_that_starts_without_consul_leaves_the_routes_to_others(cluster: Cluster) -> None:
+    old = cluster.run_everywhere(1, "web")
+    with PingStream(old[0], old[1].address) as stream:
+        cluster.consul.kill()
+        side_by_side(stop_in_order, cluster.hosts)
+        side_by_side(start_again, cluster.hosts)
+        new = cluster.run_everywhere(1, "web", first=2)
+        assert cluster.unreached([*old, *new]) == []
+        cluster.consul.start()
+        stream.await_more(100)
+    assert stream.lost() == []
+    expect_unique([*old, *new])
+
+
+def test_a_consul_that_hangs_stops_no_container_and_no_traffic(cluster: Cluster) -> None:
+    old = cluster.run_everywhere(1, "web")
+    cluster.consul.pause()
+    try:
+        new = cluster.run_everywhere(1, "web", first=2)
+        assert cluster.unreached([*old, *new]) == []
+        said = cluster.hosts[0].docker_refused(
+            "network", "create", *FLANNELPY, "--subnet", "10.241.0.0/18", "more", timeout=60
+        )
+        assert "Consul" in said
+    finally:
+        cluster.consul.resume()
+
+
+# --- dockerd
+
+
+def comes_back(cluster: Cluster, host: DockerHost) -> list[Container]:
+    """Two containers that Docker is to start again whenever it starts, and one on the other host."""
+    other = next(other for other in cluster.hosts if other is not host)
+    return [
+        *(cluster.run(host, name, "web", *RESTART) for name in ("near", "nearer")),
+        cluster.run(other, "far", "web"),
+    ]
+
+
+def expect_back(cluster: Cluster, containers: list[Container]) -> None:
+    """Running, with an address each, and reached by all."""
+    expect_running(containers)
+    for container in containers:
+        container.look_again()
+    expect_unique(containers)
+    expect_reached(cluster, containers)
+    for host in cluster.hosts:
+        wait_until(f"{host.name} to forget those that are gone", partial(remembers_what_runs, host), timeout=20)
+
+
+def expect_running(containers: list[Container]) -> None:
+    def running() -> bool:
+        seen = [c.host.docker("inspect", "--format", "{{.State.Running}}", c.name) for c in containers]
+        return set(seen) == {"true"}
+
+    wait_until("the containers to be back", running, timeout=45)
+
+
+def remembers_what_runs(host: DockerHost) -> bool:
+    endpoints = [key for key in records_of(host) if key.startswith("endpoints/")]
+    return len(endpoints) == len(host.docker("ps", "-q").split())
+
+
+@pytest.mark.parametrize("end", [DockerHost.stop_dockerd, DockerHost.kill_dockerd], ids=["stopped", "killed"])
+def test_containers_come_back_with_dockerd(cluster: Cluster, end: Callable[[DockerHost], None]) -> None:
+    host = cluster.hosts[0]
+    containers = comes_back(cluster, host)
+    end(host)
+    host.start_dockerd()
+    expect_back(cluster, containers)
+
+
+def test_with_live_restore_traffic_does_not_notice_that_dockerd_dies_and_returns(cluster: Cluster) -> None:
+    host = cluster.hosts[0]
+    host.stop_dockerd()
+    host.dockerd_config["live-restore"] = True
+    host.start_dockerd()
+    containers = cluster.run_everywhere(1, "web")
+    one, other = containers
+    with PingStream(one, other.address) as v4, PingStream(other, one.address6) as v6:
+        host.kill_dockerd()
+        v4.await_more(50)
+        host.start_dockerd()
+        containers.append(cluster.run(host, "new", "web"))
+    assert (v4.lost(), v6.lost()) == ([], [])
+    expect_unique(containers)
+    assert cluster.unreached(containers) == []
+    del host.dockerd_config["live-restore"]
+
+
+def test_containers_come_back_when_flannelpy_starts_a_moment_after_dockerd(cluster: Cluster) -> None:
+    host = cluster.hosts[0]
+    containers = comes_back(cluster, host)
+    host.stop_dockerd()
+    host.kill_flannelpy()
+    host.start_dockerd(wait=False)
+    wait_until("dockerd to begin", lambda: "Loading containers: start" in dockerd_log(host), timeout=20)
+    start_again(host)
+    host.wait_dockerd()
+    expect_back(cluster, containers)
+
+
+def dockerd_log(host: DockerHost) -> str:
+    return host.dockerd.tail(5) if host.dockerd else ""
+
+
+# --- hosts
+
+
+def test_containers_come_back_with_their_host(cluster: Cluster) -> None:
+    host = cluster.hosts[0]
+    containers = comes_back(cluster, host)
+    host.reboot()
+    expect_back(cluster, containers)
+
+
+def test_containers_come_back_when_all_hosts_lose_power_at_once(cluster: Cluster) -> None:
+    containers = cluster.run_everywhere(2, "web", *RESTART)
+    side_by_side(DockerHost.die, cluster.hosts)
+    side_by_side(DockerHost.reboot, cluster.hosts)
+    expect_back(cluster, containers)
+
+
+def test_a_host_that_comes_back_without_consul_serves_its_own_containers(cluster: Cluster) -> None:
+    host = cluster.hosts[0]
+    containers = comes_back(cluster, host)
+    cluster.consul.kill()
+    host.reboot()
+    expect_back(cluster, containers[:2])
+    cluster.consul.start()
+    expect_reached(cluster, containers, within=30)
+
+
+def load_times(host: DockerHost) -> list[float]:
+    """Seconds that each start of dockerd took to load its networks and containers."""
+    log = (host.directory / "dockerd.log").read_text(errors="replace")
+    marks = [datetime.fromisoformat(stamp[:26]) for stamp in re.findall(LOADING, log)]
+    return [(done - begun).total_seconds() for begun, done in zip(marks[::2], marks[1::2], strict=False)]
+
+
+LOADING = r'time="(\S+)Z" level=info msg="Loading containers: (?:start|done)\.'
+
+
+def test_no_store_that_is_away_or_hangs_delays_dockerd(cluster: Cluster) -> None:
+    """All hosts come back at once, three times: with Consul, with one that hangs, and without."""
+    containers = cluster.run_everywhere(1, "web", *RESTART)
+
+    def all_come_back() -> float:
+        """Seconds that the slowest dockerd took."""
+        side_by_side(DockerHost.die, cluster.hosts)
+        side_by_side(DockerHost.reboot, cluster.hosts)
+        expect_running(containers)
+        return max(load_times(host)[-1] for host in cluster.hosts)
+
+    healthy = all_come_back()
+    cluster.consul.pause()
+    try:
+        hanging = all_come_back()
+    finally:
+        cluster.consul.resume()
+    cluster.consul.kill()
+    away = all_come_back()
+    cluster.consul.start()
+    expect_back(cluster, containers)
+    assert max(hanging, away) < healthy + 1, (healthy, hanging, away)
+
+
+def a_moment(_: DockerHost) -> None:
+    time.sleep(1)  # what is tested is the time itself
+
+
+def dockerd_to_give_up(host: DockerHost) -> None:
+    """It waits 15 s for a driver, and does so several times."""
+    host.wait_dockerd(timeout=150)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("late", [a_moment, dockerd_to_give_up])
+def test_containers_come_back_when_flannelpy_is_late_on_all_hosts(
+    cluster: Cluster, late: Callable[[DockerHost], None]
+) -> None:
+    containers = cluster.run_everywhere(2, "web", *RESTART)
+    side_by_side(DockerHost.die, cluster.hosts)
+
+    def come_back(host: DockerHost) -> None:
+        host.power_on()
+        host.start_dockerd(wait=False)
+        late(host)
+        start_again(host)
+        host.wait_dockerd()
+
+    side_by_side(come_back, cluster.hosts)
+    expect_running(containers)
+    for container in containers:
+        container.look_again()
+    expect_unique(containers)
+    expect_reached(cluster, containers)

@@ -1,0 +1,221 @@
+"""A network made on one host is on all of them, alike and at once, and so is its end; and what else may happen."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import images
+from tests.lab.cluster import DOCKERS_OWN, FLANNELPY, POOL, POOL6, Cluster, Container, side_by_side
+from tests.lab.commands import CommandFailed, wait_until
+from tests.lab.compose import compose
+from tests.lab.docker_host import DockerHost
+from tests.lab.lab import Lab
+
+PROMISED = 3.0  # seconds; a second on a machine with nothing else to do, which `make bench` holds us to
+OTHER, THIRD = "10.241.0.0/18", "10.243.0.0/18"
+EXAMPLE, SHOP = images.ROOT / "examples/compose/compose.yaml", "shop_shop"
+
+
+@pytest.fixture(scope="module")
+def spreading() -> Iterator[Cluster]:
+    with Lab(hosts=3) as lab:
+        side_by_side(lambda host: start(host, lab), lab.hosts)
+        yield Cluster(lab)
+
+
+def start(host: DockerHost, lab: Lab, propagate: str = "true") -> None:
+    host.start_flannelpy({"FLANNELPY_STORE": lab.consul.url, "FLANNELPY_PROPAGATE": propagate})
+
+
+@pytest.fixture
+def cluster(spreading: Cluster) -> Iterator[Cluster]:
+    """Left as it was found: one user removes all there is, on one host."""
+    yield spreading
+    side_by_side(DockerHost.remove_containers, spreading.hosts)
+    for host in spreading.hosts:
+        for name in sorted(set(names(host)) - DOCKERS_OWN):
+            host.docker_ok("network", "rm", name)
+    await_nowhere(spreading, *(name for host in spreading.hosts for name in set(names(host)) - DOCKERS_OWN))
+
+
+def names(host: DockerHost) -> list[str]:
+    return host.docker("network", "ls", "--format", "{{.Name}}").split()
+
+
+def shown(host: DockerHost, name: str) -> dict[str, Any]:
+    """What `docker network inspect` shows, without what is a host's own; empty if there is no such network."""
+    if name not in names(host):
+        return {}
+    seen: dict[str, Any] = host.docker_json("network", "inspect", name)[0]
+    return {key: value for key, value in seen.items() if key not in ("Id", "Created", "Containers")}
+
+
+def pools_of(host: DockerHost, name: str) -> list[str]:
+    """Of all networks with that name, for Docker may make two."""
+    found = host.docker("network", "ls", "--no-trunc", "--filter", f"name=^{name}$", "--format", "{{.ID}}").split()
+    try:
+        seen = host.docker_json("network", "inspect", *found) if found else []
+    except CommandFailed:  # it was replaced in between
+        return []
+    return [config["Subnet"] for network in seen for config in network["IPAM"]["Config"]]
+
+
+def await_everywhere(cluster: Cluster, name: str, timeout: float = 10) -> None:
+    wait_until(
+        f"{name} on all hosts",
+        lambda: all(name in names(host) for host in cluster.hosts),
+        timeout=timeout,
+        every=0.02,
+        tail=lambda: states(cluster),
+    )
+
+
+def await_nowhere(cluster: Cluster, *gone: str, timeout: float = 10) -> None:
+    wait_until(
+        f"{' and '.join(gone)} to go from all hosts",
+        lambda: not any(name in names(host) for host in cluster.hosts for name in gone),
+        timeout=timeout,
+        every=0.02,
+        tail=lambda: states(cluster),
+    )
+
+
+def states(cluster: Cluster) -> str:
+    return json.dumps({host.name: names(host) for host in cluster.hosts}, indent=1)
+
+
+def test_made_on_one_host_a_network_is_on_all_alike_and_removed_on_another_it_is_gone(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    said = (
+        *("--ipv6", "--subnet", POOL, "--subnet", POOL6, "--gateway", "10.240.0.9", "--ip-range", "10.240.16.0/20"),
+        *(
+            "--aux-address",
+            "router=10.240.0.7",
+            "-o",
+            "mtu=1400",
+            "-o",
+            "backend=host-gw",
+            "--label",
+            "team=a b",
+            "--internal",
+        ),
+    )
+    one.docker("network", "create", *FLANNELPY, *said, "web")
+    await_everywhere(cluster, "web", PROMISED)
+    assert shown(other, "web") == shown(one, "web") == shown(third, "web")
+    containers = [cluster.run(host, f"c{number}", "web") for number, host in enumerate(cluster.hosts)]
+    assert cluster.unreached(containers) == []
+    side_by_side(DockerHost.remove_containers, cluster.hosts)
+    other.docker("network", "rm", "web")
+    await_nowhere(cluster, "web", timeout=PROMISED)
+
+
+def test_a_pool_that_nobody_named_is_the_same_everywhere(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    third.docker("network", "create", *FLANNELPY, "auto")
+    await_everywhere(cluster, "auto", PROMISED)
+    assert pools_of(one, "auto") == pools_of(other, "auto") == pools_of(third, "auto")
+    assert len(pools_of(one, "auto")) == 1
+
+
+def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
+    await_everywhere(cluster, "web")
+    user = cluster.run(other, "shop", "web")
+    one.docker("network", "rm", "web")
+    why = f"container shop on host {other.name} uses it"
+    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=10)
+    await_everywhere(cluster, "web")
+    assert cluster.unreached([user, cluster.run(one, "visitor", "web")]) == []
+
+
+def test_hosts_that_make_one_name_at_the_same_moment_agree_on_one(cluster: Cluster) -> None:
+    side_by_side(lambda host: host.docker_ok("network", "create", *FLANNELPY, "same"), cluster.hosts)
+    wait_until(
+        "one pool",
+        lambda: len({tuple(pools_of(host, "same")) for host in cluster.hosts}) == 1,
+        timeout=15,
+        every=0.2,
+        tail=lambda: str([pools_of(host, "same") for host in cluster.hosts]),
+    )
+
+
+def test_what_a_dead_host_missed_it_makes_up_for_and_brings_nothing_back(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "gone")
+    await_everywhere(cluster, "gone")
+    third.die()
+    one.docker("network", "rm", "gone")
+    other.docker("network", "create", *FLANNELPY, "--subnet", OTHER, "new")
+    third.reboot("flannelpy", "dockerd")
+    wait_until("what it missed", lambda: "new" in names(third) and "gone" not in names(third), timeout=10)
+    assert "gone" not in names(one) + names(other)
+
+
+def test_other_drivers_networks_and_docker_s_own_addresses_stay_where_they_are(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    other.docker("network", "create", "web")
+    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
+    one.docker("network", "create", "-d", "flannelpy", "local")
+    one.docker("network", "create", "-d", "bridge", "--ipam-driver", "flannelpy", "lan")
+    wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=10)
+    wait_until("web on the third host", lambda: "web" in names(third), timeout=10)
+    assert shown(other, "web")["Driver"] == "bridge"
+    assert not {"local", "lan"} & {*names(other), *names(third)}
+
+
+def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_does(cluster: Cluster) -> None:
+    """What contradicts the cluster's network stays as long as a container needs it."""
+    one, other, third = cluster.hosts
+    third.stop_flannelpy()
+    start(third, cluster.lab, "false")
+    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
+    third.docker("network", "create", *FLANNELPY, "--subnet", OTHER, "web")
+    third.docker("network", "create", *FLANNELPY, "--subnet", THIRD, "own")
+    user = cluster.run(third, "shop", "web")
+    await_everywhere(cluster, "web")
+    assert [pools_of(host, "web") for host in cluster.hosts] == [[POOL], [POOL], [OTHER]]
+    assert "own" not in names(one) + names(other)
+    third.stop_flannelpy()
+    start(third, cluster.lab)
+    await_everywhere(cluster, "own")
+    wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=10)
+    assert pools_of(third, "web") == [OTHER]
+    third.docker("rm", "-f", user.name)
+    wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=10)
+
+
+def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) -> None:
+    """Both `up` at the same moment; whoever goes `down` first leaves the network to the other."""
+    hosts = dict(zip(("front", "back"), cluster.hosts, strict=False))
+
+    def up(profile: str) -> str:
+        return shop(hosts[profile], "--profile", profile, "up", "-d")
+
+    def down(profile: str) -> str:
+        return shop(hosts[profile], "--profile", profile, "down")
+
+    up("front")
+    await_everywhere(cluster, SHOP)
+    up("back")
+    front, back = (Container(hosts["front"], "shop-web-1", SHOP), Container(hosts["back"], "shop-api-1", SHOP))
+    assert front.address == "10.242.0.10"
+    assert cluster.unreached([front, back]) == []
+    down("front")
+    await_everywhere(cluster, SHOP)
+    up("front")
+    assert cluster.unreached([Container(hosts["front"], "shop-web-1", SHOP), back]) == []
+    down("front")
+    down("back")
+    await_nowhere(cluster, SHOP)
+    side_by_side(up, hosts)
+    assert [pools_of(host, SHOP) for host in hosts.values()] == [["10.242.0.0/18"]] * 2
+    side_by_side(down, hosts)
+    await_nowhere(cluster, SHOP)
+
+
+def shop(host: DockerHost, *args: str) -> str:
+    return compose(host, EXAMPLE, *args, env={"IMAGE": "lab/busybox"})

@@ -1,0 +1,156 @@
+"""Hosts for the tests of the address manager: each with a journal, a clock and a line to the store that can be cut."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from itertools import count
+
+from cluster.reclaim import Reclaimer
+from ipam.ipam import Ipam
+from ipam.journal import Journal
+from ipam.lending import Lending
+from ipam.mirror import Mirror
+from ipam.model import AddressRequest, PoolId, PoolRequest
+from ipam.pools import Plan, Pools
+from ipam.tenancy import Tenancy
+from store.interface import Change, Contended, Entry, Snapshot, Store, StoreUnavailable
+from store.ip import IPInterface, IPNetwork
+from store.memory import MemoryStore
+from store.records import pools_with_holder
+from tests.unit.ipam_faults import Dead
+
+PLAN = Plan(((ip_network("10.224.0.0/11"), 18), (ip_network("fd42::/48"), 64)), 6)
+WEB = ip_network("10.240.0.0/18")
+TTL = 1000.0
+PATIENCE, TICK = 0.4, 0.1  # so a host looks three times whether the others have answered, however slow the machine is
+
+
+class Line:
+    """A host's line to the store. While the host waits for an answer from others, they answer."""
+
+    def __init__(self, cluster: "Cluster", host: str) -> None:
+        self.cluster, self.host, self.cut = cluster, host, False
+
+    def _pass(self) -> Store:
+        if self.cut:
+            raise StoreUnavailable("the line is cut")
+        return self.cluster.store
+
+    def get(self, key: str) -> Entry | None:
+        return self._pass().get(key)
+
+    def read(self, prefix: str) -> Snapshot:
+        return self._pass().read(prefix)
+
+    def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
+        self.cluster.answer_wishes(besides=self.host)
+        return self._pass().read(prefix)
+
+    def commit(self, *changes: Change) -> bool:
+        return self._pass().commit(*changes)
+
+    def close(self) -> None:
+        pass
+
+
+class HandClock:
+    """Both clocks of a machine, moved by hand."""
+
+    def __init__(self) -> None:
+        self.booted, self.now, self.off = "first", 10_000.0, 0.0
+
+    def boot(self) -> float:
+        return self.now
+
+    def boot_id(self) -> str:
+        return self.booted
+
+    def wall(self) -> float:
+        return self.now + self.off
+
+
+class Cluster:
+    def __init__(self, store: Store | None = None) -> None:
+        self.store: Store = store or MemoryStore()
+        self.hosts: list[Host] = []
+
+    def host(self, name: str, plan: Plan = PLAN) -> "Host":
+        self.hosts.append(Host(name, self, plan=plan))
+        return self.hosts[-1]
+
+    def answer_wishes(self, besides: str) -> None:
+        for host in self.hosts:
+            if host.name != besides and not host.asleep:
+                try:
+                    for pool in host.journal.pools():
+                        host.ipam.answer_wishes(pool)
+                except Dead:
+                    host.restart()
+                except (StoreUnavailable, Contended):
+                    continue
+
+    def held_keys(self, without: str = "hosts/") -> list[str]:
+        return sorted(key for key in self.store.read("").entries if not key.startswith(without))
+
+
+@dataclass
+class Host:
+    name: str
+    cluster: Cluster
+    disk: Store = field(default_factory=MemoryStore)
+    clock: HandClock = field(default_factory=HandClock)
+    routed: set[IPNetwork] = field(default_factory=set)
+    occupied: list[IPNetwork] = field(default_factory=list)
+    plan: Plan = PLAN
+    asleep: bool = False  # as if the process were not running
+    verify: Callable[[Ipam], None] = Ipam.verify  # after a lost lease
+
+    def __post_init__(self) -> None:
+        self.line = Line(self.cluster, self.name)
+        self.restart()
+
+    def restart(self) -> None:
+        """The process dies and starts again: what is not on disk is gone."""
+        self.tenancy = Tenancy(self.line, self.disk, self.name, TTL, self.clock)
+        pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
+        lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
+        self.journal = Journal(self.disk, self.clock.wall)
+        self.ipam = Ipam(self.journal, pools, lending, self.tenancy, self.routed.__contains__, clock=self.clock.wall)
+        self.tenancy.on_loss(lambda: self.verify(self.ipam))
+        self.reclaimer = Reclaimer(self.line, self.name, TTL, self.tenancy.period, self.clock)
+
+    def settle(self) -> None:
+        joined = pools_with_holder(self.cluster.store.read("pools/").entries, self.name)
+        self.ipam.settle([pool for _, pool in joined])
+
+    def tell(self, pool: IPNetwork) -> None:
+        """Everybody hears which addresses this host has given out."""
+        Mirror(lambda _: self.line, self.name, lambda where: self.ipam.given(where[1])).write(("", pool))
+
+    def create(
+        self,
+        pool: IPNetwork | None = WEB,
+        range_: str | None = None,
+        gateway: str | None = None,
+        v6: bool = False,
+        options: Mapping[str, str] = {},
+        routed: bool = True,
+    ) -> PoolId:
+        """The IPAM half of `docker network create`."""
+        request = PoolRequest(pool, ip_network(range_) if range_ else None, options, v6)
+        pool_id, got = self.ipam.request_pool(request)
+        self.ipam.request_address(AddressRequest(pool_id, ip_address(gateway) if gateway else None, gateway=True))
+        if routed:
+            self.routed.add(got)
+        return pool_id
+
+    def remove(self, pool_id: PoolId) -> None:
+        self.routed.discard(pool_id.pool)
+        self.ipam.release_pool(pool_id)
+
+    def give(self, pool_id: PoolId, wanted: str | None = None) -> IPInterface:
+        return self.ipam.request_address(AddressRequest(pool_id, ip_address(wanted) if wanted else None))
+
+    def release(self, pool_id: PoolId, address: IPInterface | str) -> None:
+        ip = ip_address(address) if isinstance(address, str) else address.ip
+        self.ipam.release_address(pool_id, ip)

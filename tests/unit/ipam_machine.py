@@ -1,0 +1,333 @@
+"""The promise of the address manager, as a machine: whatever hosts, crashes, outages and clocks do, in any order,
+
+* no two owners that are alive and unfenced ever have the same address, nor does a host forget one silently, and
+* no address is lost for good: when everybody is back and has let go, the pool is empty and all of it can be given.
+
+A crash happens between any two writes, on disk or in the store. A write whose answer was lost may be done at once,
+never, or much later. Clocks run up to 4 % fast or slow."""
+
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from cluster.dockerd import Attached, EngineNetwork
+from cluster.garbage import YOUNG, LeakedAddress, Ours, find
+from cluster.reclaim import close_empty
+from ipam.errors import IpamError
+from ipam.ipam import Ipam
+from ipam.model import PoolId
+from store import records
+from store.codec import decode
+from store.interface import Change, Contended, Store, StoreUnavailable
+from store.ip import IPAddress
+from store.memory import MemoryStore
+from tests.unit.ipam_faults import FATES, LIVE, ON_DISK, Dead, Fragile
+from tests.unit.ipam_hosts import TTL, Cluster, Host, Line
+
+POOL = ip_network("10.9.0.0/28")
+POOL_ID = PoolId(POOL)
+GATEWAY = ip_address("10.9.0.1")
+ROOM = 13  # addresses for containers
+HOSTS = ("a", "b", "c", "d", "e")
+ADDRESSES = [str(address) for address in POOL.hosts() if address != GATEWAY]
+EXPECTED = (IpamError, StoreUnavailable, Contended)
+
+
+class SwitchedLine(Fragile):
+    """A fragile line that can also be cut."""
+
+    def __init__(self, line: Line, fate: Callable[[], str], late: list[Callable[[], object]]) -> None:
+        super().__init__(line, fate, late)
+        self._line = line
+
+    def send_late(self, late: list[Callable[[], object]], changes: tuple[Change, ...]) -> None:
+        if not self.cut:
+            late.append(lambda: self._line.cluster.store.commit(*changes))
+
+    @property
+    def cut(self) -> bool:
+        return self._line.cut
+
+    @cut.setter
+    def cut(self, value: bool) -> None:
+        self._line.cut = value
+
+
+class Addresses(RuleBasedStateMachine):
+    def new_store(self) -> Store:
+        return MemoryStore()
+
+    def new_disk(self, name: str) -> Store:
+        return MemoryStore()
+
+    @initialize(count=st.integers(2, len(HOSTS)), rates=st.tuples(*[st.sampled_from([0.96, 1.0, 1.04])] * len(HOSTS)))
+    def begin(self, count: int, rates: tuple[float, ...]) -> None:
+        self.cluster = Cluster(self.new_store())
+        self.writes_left: dict[str, int] = {}
+        self.fates: dict[str, str] = {}
+        self.late: list[Callable[[], object]] = []
+        self.owners: dict[str, set[IPAddress]] = {name: set() for name in HOSTS[:count]}  # what containers have
+        self.rates = dict(zip(self.owners, rates, strict=False))
+        self.hosts = {name: self.cluster.host(name) for name in self.owners}
+        for name, host in self.hosts.items():
+            host.disk = Fragile(self.new_disk(name), lambda name=name: self.fate(name, disk=True))  # type: ignore[misc]
+            host.line = SwitchedLine(host.line, lambda name=name: self.fate(name), self.late)  # type: ignore[misc, assignment]
+            host.verify = lambda ipam, name=name: self.verify(name, ipam)  # type: ignore[misc]
+            host.restart()
+        for name in sorted(self.owners)[:2]:
+            self.create(name)
+
+    def fate(self, name: str, *, disk: bool = False) -> str:
+        """What happens at this write of the host: nothing, unless something was planned."""
+        left = self.writes_left.get(name)
+        if left is None:
+            return LIVE
+        if left > 0:
+            self.writes_left[name] = left - 1
+            return LIVE
+        fate = self.fates[name]
+        if disk and fate not in ON_DISK:
+            return LIVE  # comes true at the next write that goes over the line
+        del self.writes_left[name]
+        return fate
+
+    def do(self, name: str, act: Callable[[Host], object]) -> object:
+        """One call on a host; if the process dies in it, a new one starts on the same disk."""
+        host = self.hosts[name]
+        try:
+            return act(host)
+        except EXPECTED:
+            return None
+        except Dead:
+            host.restart()
+            return None
+
+    def verify(self, name: str, ipam: Ipam) -> None:
+        """What a host says loudly that it lost is no broken promise; what it forgets elsewhere is."""
+        try:
+            ipam.verify()
+        finally:
+            journal = self.hosts[name].journal.pool(POOL)
+            self.owners[name] = {address for address in self.owners[name] if has(journal.leases, address)}
+
+    # what Docker asks
+
+    @rule(pick=st.integers(0, 99))
+    def create_somewhere(self, pick: int) -> None:
+        self.create(self.name(pick))
+
+    def create(self, name: str) -> None:
+        if POOL not in self.hosts[name].routed:
+            self.do(name, lambda host: host.create(POOL))
+
+    def name(self, pick: int) -> str:
+        return list(self.hosts)[pick % len(self.hosts)]
+
+    @rule(pick=st.integers(0, 99), count=st.integers(1, 6))
+    def give_some(self, pick: int, count: int) -> None:
+        for _ in range(count):
+            self.give(self.name(pick), None)
+
+    @rule(pick=st.integers(0, 99), wanted=st.sampled_from(ADDRESSES))
+    def give_wanted(self, pick: int, wanted: str) -> None:
+        self.give(self.name(pick), wanted)
+
+    @precondition(lambda self: len(self.hosts) > 1)
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 98), data=st.data())
+    def move(self, pick: int, other: int, data: st.DataObject) -> None:
+        """A container is created again on another host, with the same --ip."""
+        here, there = self.name(pick), self.name(pick + 1 + other % (len(self.hosts) - 1))
+        if self.owners[here]:
+            address = data.draw(st.sampled_from(sorted(self.owners[here])))
+            self.release(here, address)
+            self.give(there, str(address))
+
+    def give(self, name: str, wanted: str | None) -> None:
+        if POOL not in self.hosts[name].routed:
+            return  # its removal died half-way, but Docker has it no more, and asks for nothing
+        got = self.do(name, lambda host: host.give(POOL_ID, wanted))
+        if got is not None:
+            address: IPAddress = got.ip  # type: ignore[attr-defined]
+            assert address not in self.owners[name], f"{address} is on {name} twice"
+            self.owners[name].add(address)
+
+    @precondition(lambda self: any(self.owners.values()))
+    @rule(data=st.data(), times=st.integers(1, 2))
+    def release_some(self, data: st.DataObject, times: int) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name, owned in self.owners.items() if owned)))
+        for address in data.draw(st.sets(st.sampled_from(sorted(self.owners[name])), min_size=1)):
+            for _ in range(times):
+                self.release(name, address)
+
+    def release(self, name: str, address: IPAddress) -> None:
+        self.owners[name].discard(address)  # the container is gone before Docker tells
+        self.do(name, lambda host: host.release(POOL_ID, str(address)))
+
+    @rule(pick=st.integers(0, 99))
+    def remove(self, pick: int) -> None:
+        name = self.name(pick)
+        for address in list(self.owners[name]):
+            self.release(name, address)
+        self.do(name, lambda host: host.remove(POOL_ID))
+
+    @rule(pick=st.integers(0, 99), address=st.sampled_from(ADDRESSES))
+    def reserve(self, pick: int, address: str) -> None:
+        """An --aux-address: from now on nobody may be given it."""
+        if self.hosts[self.name(pick)].journal.uses(POOL_ID):
+            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, ip_address(address)))
+
+    # what happens by itself
+
+    @rule(pick=st.integers(0, 99), writes=st.integers(0, 6), fate=st.sampled_from(FATES))
+    def plan_a_fault(self, pick: int, writes: int, fate: str) -> None:
+        self.writes_left[self.name(pick)], self.fates[self.name(pick)] = writes, fate
+
+    @rule()
+    def what_was_late_arrives(self) -> None:
+        while self.late:
+            self.late.pop(0)()
+
+    @rule(pick=st.integers(0, 99))
+    def restart(self, pick: int) -> None:
+        self.hosts[self.name(pick)].restart()
+
+    @rule(pick=st.integers(0, 99))
+    def reboot(self, pick: int) -> None:
+        clock = self.hosts[self.name(pick)].clock
+        clock.booted, clock.off, clock.now = clock.booted + "+", clock.off + clock.now, 0.0
+        self.owners[self.name(pick)].clear()
+        self.hosts[self.name(pick)].restart()
+
+    @rule(pick=st.integers(0, 99), cut=st.booleans())
+    def cut_or_mend(self, pick: int, cut: bool) -> None:
+        self.hosts[self.name(pick)].line.cut = cut
+
+    @rule(pick=st.integers(0, 99))
+    def the_wall_clock_jumps_ahead(self, pick: int) -> None:
+        self.hosts[self.name(pick)].clock.off += TTL / 3
+
+    @rule(pick=st.integers(0, 99))
+    def keep_house(self, pick: int) -> None:
+        """The duties, as plugin/parts.py has them run."""
+        for act in (
+            lambda host: host.tenancy.beat(),
+            lambda host: host.settle(),
+            lambda host: host.ipam.keep_in_hand(),
+            lambda host: host.ipam.answer_wishes(POOL),
+            lambda host: host.tell(POOL),
+        ):
+            self.do(self.name(pick), act)
+
+    @rule(pick=st.integers(0, 99))
+    def collect_garbage(self, pick: int) -> None:
+        """The Engine has what containers have; no call is under way."""
+        name = self.name(pick)
+        host = self.hosts[name]
+        engine = [
+            EngineNetwork(
+                "n", "web", (POOL_ID,), {str(a): Attached("c", (a,)) for a in self.owners[name]}, frozenset({GATEWAY})
+            )
+        ]
+        ours = Ours([], [], {}, {("", pool): leases for pool, leases in host.ipam.leases().items()}, {})
+        for item in list(find(ours, engine, host.clock.wall() + YOUNG + 1)):
+            assert isinstance(item, LeakedAddress)
+            self.do(name, lambda host, item=item: host.ipam.release_address(item.pool_id, item.address))  # type: ignore[misc]
+
+    @rule(pick=st.integers(0, 99))
+    def a_twin_appears(self, pick: int) -> None:
+        """Another machine under the name of a host that is alive: it changes nothing."""
+        name = self.name(pick)
+        entry = self.cluster.store.get(records.host_key(name))
+        known = decode(records.Host, entry.value) if entry else None
+        if known is None or known.reclaimed or known.instance != self.hosts[name].tenancy.instance:
+            return
+        before = self.cluster.held_keys()
+        twin = Host(name, self.cluster)
+        for act in (
+            lambda: twin.tenancy.beat(),
+            lambda: twin.settle(),
+            lambda: twin.create(POOL),
+            lambda: twin.ipam.keep_in_hand(),
+            lambda: twin.tenancy.end(),
+        ):
+            try:
+                act()
+            except EXPECTED:
+                continue
+        assert self.cluster.held_keys() == before
+
+    @rule(seconds=st.sampled_from([1.0, 61.0, TTL / 20]))
+    def wait(self, seconds: float) -> None:
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        for name, host in self.hosts.items():
+            host.clock.now += seconds * self.rates[name]
+
+    @rule(silent=st.sets(st.sampled_from(HOSTS), max_size=2), steps=st.sampled_from([4, 5, 8]))
+    def much_of_a_lease_time_passes(self, silent: set[str], steps: int) -> None:
+        """All but the silent ones beat and look; who was silent for long enough may be given up."""
+        for _ in range(steps):
+            self.pass_time(TTL / 5)
+            for name in self.hosts:
+                if name not in silent:
+                    self.do(name, lambda host: host.tenancy.beat())
+                    self.do(name, lambda host: host.reclaimer.look())
+
+    # the promise
+
+    @invariant()
+    def no_address_has_two_owners(self) -> None:
+        seen: dict[IPAddress, str] = {}
+        for name, owned in getattr(self, "owners", {}).items():
+            host = self.hosts[name]
+            if not owned or host.tenancy.silence() > TTL * 0.9:
+                continue  # behind its fence: its containers' addresses may be others' by now
+            leases = host.journal.pool(POOL).leases
+            for address in owned:
+                assert address != GATEWAY
+                assert address not in seen, f"{address} is on {seen[address]} and on {name}"
+                assert has(leases, address), f"{name} has forgotten that it gave out {address}"
+                seen[address] = name
+
+    def teardown(self) -> None:
+        """Everybody comes back, lets go of everything, and the pool can be used to its last address again."""
+        if hasattr(self, "hosts"):
+            self.writes_left.clear()
+            self.what_was_late_arrives()
+            self.let_everything_go()
+            self.use_it_all()
+            self.cluster.store.close()
+            for host in self.hosts.values():
+                host.disk.close()
+
+    def let_everything_go(self) -> None:
+        for name, host in self.hosts.items():
+            host.line.cut = False
+            host.restart()
+            for address in self.owners[name]:
+                host.release(POOL_ID, str(address))
+        for _ in range(2):
+            for host in self.hosts.values():
+                host.tenancy.beat()
+                host.settle()
+                host.ipam.answer_wishes(POOL)
+        for host in self.hosts.values():
+            while host.journal.uses(POOL_ID):
+                host.remove(POOL_ID)
+            host.settle()
+        close_empty(self.cluster.store)
+        assert self.cluster.held_keys() == []
+
+    def use_it_all(self) -> None:
+        first = next(iter(self.hosts.values()))
+        first.create(POOL)
+        first.clock.now += 61
+        assert len({first.give(POOL_ID).ip for _ in range(ROOM)}) == ROOM
+
+
+def has(leases: object, address: IPAddress) -> bool:
+    lease = leases.get(address)  # type: ignore[attr-defined]
+    return lease is not None and lease.released is None and lease.kind in ("endpoint", "borrowed")

@@ -1,0 +1,61 @@
+"""`flannelpy serve` with stand-ins behind it, as a process of its own: python -m tests.unit.plugin_serve."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from flask import Flask
+
+from plugin import log, server, state_dir
+from plugin.app import build_app
+from plugin.settings import Settings, SettingsError
+from tests.unit.plugin_fakes import FakeDriver, FakeIpam
+
+
+class Agent:
+    """Writes down in the state directory when it starts and stops."""
+
+    def __init__(self, diary: Path) -> None:
+        self._diary = diary
+
+    def start(self) -> None:
+        self._write("start")
+
+    def stop(self) -> None:
+        self._write("stop")
+
+    def _write(self, event: str) -> None:
+        with self._diary.open("a") as diary:
+            diary.write(f"{event} {os.getpid()}\n")
+
+
+class SlowDriver(FakeDriver):
+    def leave(self, network_id: str, endpoint_id: str, /) -> None:
+        time.sleep(1.0)
+
+
+def create(settings: Settings) -> Flask:
+    if settings.iface == "missing0":
+        raise SettingsError("FLANNELPY_IFACE is 'missing0': this host has no such interface")
+    stalls = settings.state_dir / "stalls"
+    return build_app(
+        FakeIpam(),
+        SlowDriver(),
+        Agent(settings.state_dir / "diary"),
+        stalled=lambda: ["the loop stands still"] if stalls.exists() else [],
+    )
+
+
+def main() -> None:
+    settings = Settings.read(os.environ)
+    log.setup(settings.log)
+    try:
+        with state_dir.claim(settings.state_dir, patience=0.5):
+            server.serve(settings, create)
+    except state_dir.Busy as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

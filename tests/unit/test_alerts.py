@@ -1,0 +1,49 @@
+"""The alert rules and the dashboard ask for metrics that there are, and the alerts fire when they should."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from operations.metrics import Counts, Metrics
+
+ROOT = Path(__file__).parents[2]
+RULES, DASHBOARD = ROOT / "contrib/prometheus/alerts.yml", ROOT / "contrib/grafana/flannelpy.json"
+WHERE = ("", ip_network("10.240.0.0/18"))
+ONE = {WHERE: 1}
+COUNTS = Counts(1, 1, ONE, ONE, ONE, 1, 9, 0, 1, 0, 0, 0, 1, 1, 1, 1, {"10.240.0.0/18": (5, 7)})
+
+
+def metric_names() -> set[str]:
+    metrics = Metrics()
+    metrics.watch(lambda: COUNTS)
+    metrics.request("NetworkDriver.Join", 0.01, refused=True)
+    metrics.store_call("get", 0.01, answered=False)
+    return set(re.findall(r"^(flannelpy_\w+)", metrics.text().decode(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=["alerts", "dashboard"])
+def test_only_metrics_that_there_are_are_asked_for(path: Path) -> None:
+    asked = set(re.findall(r"\bflannelpy_\w+", path.read_text()))
+    assert asked
+    assert asked <= metric_names()
+
+
+def test_the_dashboard_is_json_without_two_panels_of_one_number() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels) > 10
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    promtool = shutil.which("promtool", path=f"{ROOT / '.cache/bin'}:{os.environ['PATH']}")
+    if promtool is None and not (os.environ.get("CI") or os.environ.get("LAB_REQUIRED")):
+        pytest.skip("promtool is missing: run scripts/setup")
+    assert promtool, "promtool is missing: run scripts/setup"
+    for arguments in (("check", "rules", RULES), ("test", "rules", Path(__file__).with_name("alerts_test.yml"))):
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

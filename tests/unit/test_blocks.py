@@ -1,0 +1,104 @@
+"""Arithmetic of pools and blocks."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipam import blocks
+from store.ip import IPNetwork
+
+
+@pytest.mark.parametrize(
+    ("pool", "prefix"),
+    [
+        ("10.0.0.0/8", 26),
+        ("10.240.0.0/18", 26),
+        ("10.240.0.0/20", 26),
+        ("10.240.0.0/22", 27),
+        ("10.240.0.0/24", 28),
+        ("10.240.0.0/28", 30),
+        ("10.240.0.0/30", 31),
+        ("fd00::/48", 122),
+        ("fd00::/64", 122),
+        ("fd00::/126", 127),
+    ],
+)
+def test_blocks_are_smaller_in_small_pools(pool: str, prefix: int) -> None:
+    assert blocks.block_prefix(ip_network(pool), 6) == prefix
+
+
+pools = st.one_of(
+    st.builds(
+        lambda n, p: ip_network((n >> (32 - p) << (32 - p), p)),
+        st.integers(1 << 24, (1 << 32) - 1),
+        st.integers(16, 30),
+    ),
+    st.builds(
+        lambda n, p: ip_network(((0xFD << 120 | n) >> (128 - p) << (128 - p), p)),
+        st.integers(0, (1 << 120) - 1),
+        st.integers(112, 126),
+    ),
+)
+
+
+@given(pools, st.data())
+def test_the_block_that_holds_an_address_holds_it(pool: IPNetwork, data: st.DataObject) -> None:
+    prefix = blocks.block_prefix(pool, 6)
+    address = pool[data.draw(st.integers(0, pool.num_addresses - 1))]
+    block = blocks.block_holding(pool, prefix, address)
+    assert address in block
+    assert block.prefixlen == prefix
+    assert block.network_address in pool
+
+
+@given(pools, st.text(min_size=1))
+def test_a_host_that_takes_blocks_takes_every_one_exactly_once(pool: IPNetwork, host: str) -> None:
+    prefix = min(pool.prefixlen + 6, pool.max_prefixlen)
+    taken: list[IPNetwork] = []
+    while (block := blocks.free_block(pool, prefix, taken, host)) is not None:
+        assert block not in taken
+        taken.append(block)
+    if pool.num_addresses <= 4096:
+        assert {a for block in taken for a in blocks.usable(pool, block)} == set(blocks.usable(pool, pool))
+
+
+def test_hosts_start_at_different_places() -> None:
+    pool = ip_network("10.240.0.0/18")
+    assert len({blocks.free_block(pool, 26, [], f"host{n}") for n in range(20)}) > 10
+
+
+def test_a_range_is_served_from_the_blocks_that_it_touches() -> None:
+    pool, part = ip_network("10.240.0.0/18"), ip_network("10.240.3.128/25")
+    first = blocks.free_block(pool, 26, [], "h", part)
+    assert first in [ip_network("10.240.3.128/26"), ip_network("10.240.3.192/26")]
+    tiny = ip_network("10.240.3.130/31")
+    block = blocks.free_block(pool, 26, [], "h", tiny)
+    assert block == ip_network("10.240.3.128/26")
+    assert blocks.free_address(pool, block, [], {}, tiny) == ip_address("10.240.3.130")
+    assert blocks.free_address(pool, block, list(tiny), {}, tiny) is None
+
+
+def test_an_address_never_used_comes_before_one_that_rested_and_that_which_rested_longest_first() -> None:
+    pool = block = ip_network("10.240.0.0/29")
+    five = [ip_address(f"10.240.0.{n}") for n in range(1, 6)]
+    rested = {five[0]: 20.0, five[1]: 10.0, five[2]: 30.0}
+    assert blocks.free_address(pool, block, five[3:4], rested) == five[4]
+    last = ip_address("10.240.0.6")
+    assert blocks.free_address(pool, block, [*five[3:], last], rested) == five[1]
+
+
+def test_first_and_last_of_an_ipv4_pool_are_not_for_hosts() -> None:
+    four, six = ip_network("10.0.0.0/30"), ip_network("fd00::/126")
+    assert list(map(str, blocks.usable(four, four))) == ["10.0.0.1", "10.0.0.2"]
+    assert list(map(str, blocks.usable(six, six))) == ["fd00::1", "fd00::2", "fd00::3"]
+    inner = ip_network("10.0.0.64/30")
+    assert len(list(blocks.usable(ip_network("10.0.0.0/24"), inner))) == 4
+
+
+def test_an_automatic_pool_overlaps_nothing_in_use() -> None:
+    ranges = [(ip_network("10.224.0.0/16"), 18)]
+    used = [ip_network("10.224.0.0/20"), ip_network("10.224.65.0/24"), ip_network("fd00::/8")]
+    assert blocks.free_pool(ranges, used) == ip_network("10.224.128.0/18")
+    assert blocks.free_pool(ranges, [ip_network("10.0.0.0/8")]) is None

@@ -1,0 +1,73 @@
+"""The documentation is true to the code: no option, label, test or page that is not there, and none left out."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cluster.services import LABEL
+from driver import options
+from driver.backends import BACKENDS
+from ipam import options as ipam_options
+from plugin.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OPTIONS = (ROOT / "docs/options.md").read_text()
+MADE_BY_BENCH = "RESULTS.md"
+ROWS = {cells[1].strip(): cells[2].strip() for cells in (row.split("|") for row in OPTIONS.splitlines()) if cells[2:]}
+
+
+def test_the_table_has_each_setting_with_its_default() -> None:
+    said = {name.strip("`"): default.strip("`") for name, default in ROWS.items() if name.startswith("`FLANNELPY_")}
+    known = {field.metadata["env"]: field.metadata["default"] for field in fields(Settings)}
+    assert set(said) == set(known)
+    in_words = {name: default for name, default in known.items() if not default}
+    assert {name: default for name, default in said.items() if name not in in_words} == {
+        name: default for name, default in known.items() if name not in in_words
+    }
+
+
+def test_the_table_has_each_option_of_a_network() -> None:
+    for name in options.KNOWN:
+        assert f"`-o {name}=`" in ROWS or f"`{name}`" in OPTIONS, name
+    said = re.findall(r"^\| `-o (\S+)=`", OPTIONS, re.MULTILINE)
+    assert set(said) <= set(options.KNOWN)
+    assert {name for name in ROWS if name.startswith("`--ipam-opt")} == {
+        f"`--ipam-opt {name}=`" for name in ipam_options.KNOWN
+    }
+    for name in (*BACKENDS, *options.GATEWAYS, LABEL):
+        assert f"`{name}" in OPTIONS, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^(```.*?^```|    .*?$)", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("http") or target == MADE_BY_BENCH:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_test_that_the_documentation_names_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert named <= set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
+def test_the_index_has_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index

@@ -1,0 +1,316 @@
+"""Who is where: what a host tells the others of its containers, what it believes of theirs, and what is removed."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from cluster.directory import Directory
+from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, read_container
+from cluster.endpoints import Endpoints, difference
+from cluster.names import askers, named_here
+from cluster.reclaim import give_up
+from driver.endpoints import join_answer, resolver_route
+from driver.journal import Journal
+from driver.model import Endpoint, Network, StaticRoute
+from store import records
+from store.codec import decode, encode
+from store.feed import Announcing
+from store.interface import ABSENT, Check, Delete, Entry, Put, StoreUnavailable
+from store.memory import MemoryStore
+
+HERE, THERE = "h1", "h2"
+WEB, DB = ip_network("10.240.0.0/18"), ip_network("10.241.0.0/18")
+RESOLVER = ip_address("169.254.53.53")
+SHOP = records.Endpoint("c1", "shop", ("shop", "c1"), "web", (ip_address("10.240.0.5"),), "02:00:00:00:00:05", "nginx")
+KEY = records.endpoint_key(WEB, HERE, "e1")
+
+
+def network(pool: object = WEB, network_id: str = "n1") -> Network:
+    pools = (ip_network(str(pool)),)
+    return Network(network_id, pools, (pools[0][1],), "vxlan", 7, 8479, None, False, ())
+
+
+def endpoint(
+    endpoint_id: str = "e1", network_id: str = "n1", address: str = "10.240.0.5", sandbox: str = ""
+) -> Endpoint:
+    return Endpoint(endpoint_id, network_id, (ip_address(address),), "02:00:00:00:00:05", sandbox=sandbox)
+
+
+def container(*endpoint_ids: str, name: str = "shop") -> EngineContainer:
+    attached = tuple(EngineEndpoint(one, "web", (name, "c1")) for one in endpoint_ids)
+    return EngineContainer("c1", name, "nginx", {}, attached)
+
+
+class Engine:
+    def __init__(self, *containers: EngineContainer) -> None:
+        self.containers = {one.id: one for one in containers}
+        self.away = False
+
+    def running(self) -> list[str]:
+        if self.away:
+            raise EngineUnavailable("no Engine")
+        return list(self.containers)
+
+    def container(self, container_id: str) -> EngineContainer | None:
+        self.running()
+        return self.containers.get(container_id)
+
+
+class AwayStore(MemoryStore):
+    """Can be away."""
+
+    away = False
+
+    def commit(self, *changes: Put | Delete | Check) -> bool:
+        if self.away:
+            raise StoreUnavailable("away")
+        return super().commit(*changes)
+
+
+class Host:
+    """One host's endpoints and directory on a store; its containers are `engine`'s."""
+
+    def __init__(self, store: AwayStore, engine: Engine, local: MemoryStore | None = None) -> None:
+        self.local = local or MemoryStore()
+        self.store, self.engine = store, engine
+        self.journal = Journal(self.local, lambda: self.endpoints.poke())
+        self.directory = Directory(store, self.local, HERE, [lambda hosts: self.endpoints.poke()])
+        self.endpoints = Endpoints(
+            engine,
+            self.journal,
+            Announcing(store, HERE),
+            HERE,
+            lambda: self.directory.entries_of(HERE),
+            self.fence,
+            lambda: None,
+        )
+
+    def fence(self) -> Check:
+        entry = self.store.get(records.host_key(HERE))
+        assert entry is not None
+        return Check(records.host_key(HERE), entry.version)
+
+    def told(self) -> dict[str, records.Endpoint]:
+        entries = self.store.read(records.ENDPOINTS).entries
+        return {key: decode(records.Endpoint, entry.value) for key, entry in entries.items()}
+
+    def happened(self, action: str) -> None:
+        self.endpoints.event(Event("container", action, "c1", {}, 1))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.endpoints.PAUSE", 0.1)
+    monkeypatch.setattr("store.copy.COMPARE", 0.2)  # what is not told is found by comparing
+
+
+@pytest.fixture
+def store() -> AwayStore:
+    store = AwayStore()
+    store.commit(Put(records.host_key(HERE), encode(records.Host("one")), ABSENT))
+    return store
+
+
+@contextmanager
+def running(host: Host) -> Iterator[Host]:
+    host.directory.start()
+    host.endpoints.start()
+    try:
+        yield host
+    finally:
+        host.endpoints.stop()
+        host.directory.stop()
+
+
+def until(what: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_container_is_told_with_its_new_name_and_forgotten_with_its_endpoint(store: AwayStore) -> None:
+    host = Host(store, Engine())
+    host.journal.put_network(network())
+    with running(host):
+        host.journal.put_endpoint(endpoint())
+        host.engine.containers["c1"] = container("e1")
+        host.happened("start")
+        until(lambda: host.told() == {KEY: SHOP})
+        host.engine.containers["c1"] = container("e1", name="store")
+        host.happened("rename")
+        until(lambda: host.told().get(KEY) == replace(SHOP, name="store", names=("store", "c1")))
+        host.journal.remove_endpoint("e1")  # Docker has not said anything yet
+        until(lambda: not host.told())
+
+
+def test_what_a_crash_left_is_removed_when_docker_was_asked(store: AwayStore) -> None:
+    gone, theirs = records.endpoint_key(DB, HERE, "old"), records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(gone, encode(SHOP), ABSENT), Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    host.engine.away = True
+    with running(host):
+        host.journal.put_network(network())
+        time.sleep(0.3)
+        assert set(host.told()) == {gone, theirs}
+        host.engine.away = False
+        host.endpoints.resync()
+        until(lambda: set(host.told()) == {theirs})
+
+
+def test_a_store_that_was_away_is_told_later(store: AwayStore) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+        store.away = True
+        host.journal.remove_endpoint("e1")
+        until(lambda: host.endpoints.own() == {})
+        store.away = False
+        until(lambda: not host.told())
+
+
+def test_an_endpoint_that_somebody_removed_from_the_store_is_told_again(store: AwayStore) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: KEY in host.directory.endpoints())
+        entry = store.get(KEY)
+        assert entry is not None
+        store.commit(Delete(KEY, entry.version))
+        until(lambda: host.told() == {KEY: SHOP})
+
+
+def test_only_what_differs_is_written() -> None:
+    stands = {KEY: Entry(encode(SHOP), 7), "endpoints/10.240.0.0-18/h1/gone": Entry(b"{}", 8)}
+    other = replace(SHOP, name="other")
+    assert list(difference({KEY: SHOP, "new": other}, stands)) == [
+        Put("new", encode(other), ABSENT),
+        Delete("endpoints/10.240.0.0-18/h1/gone", 8),
+    ]
+    assert next(difference({KEY: other}, stands)) == Put(KEY, encode(other), 7)
+
+
+# the directory
+
+
+def test_names_outlive_a_restart_while_the_store_is_away(store: AwayStore) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    with running(host):
+        until(lambda: bool(host.directory.endpoints()))
+        host.directory.save()
+    again = Host(AwayStore(), Engine(), host.local)
+    assert dict(again.directory.endpoints()) == {theirs: SHOP}
+    assert again.directory.entries_of(HERE) is None  # and nothing is written on such a ground
+
+
+def test_what_is_kept_goes_with_the_last_endpoint(store: AwayStore) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    with running(host):
+        until(lambda: bool(host.directory.endpoints()))
+        host.directory.save()
+        entry = store.get(theirs)
+        assert entry is not None
+        store.commit(Delete(theirs, entry.version))
+        until(lambda: not host.directory.endpoints())
+        host.directory.save()
+    assert not Host(AwayStore(), Engine(), host.local).directory.endpoints()
+
+
+def test_a_store_that_hides_everything_removes_no_name(store: AwayStore) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    with running(host):
+        until(lambda: bool(host.directory.endpoints()))
+        hidden = [(key, entry.version) for key, entry in store.read("").entries.items()]
+        store.commit(*(Delete(key, version) for key, version in hidden))
+        time.sleep(0.3)
+        assert set(host.directory.endpoints()) == {theirs}
+
+
+def test_a_host_that_is_given_up_leaves_no_endpoint(store: AwayStore) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(
+        Put(theirs, encode(SHOP), ABSENT),
+        Put(KEY, encode(SHOP), ABSENT),
+        Put(records.host_key(THERE), encode(records.Host("two")), ABSENT),
+    )
+    entry = store.get(records.host_key(THERE))
+    assert entry is not None
+    assert give_up(store, THERE, entry.version)
+    assert set(store.read(records.ENDPOINTS).entries) == {KEY}
+
+
+# what the resolver is told
+
+
+def test_only_networks_of_this_host_are_named_and_its_own_as_it_knows_them() -> None:
+    theirs, elsewhere = records.endpoint_key(WEB, THERE, "e9"), records.endpoint_key(DB, THERE, "e9")
+    everybody = {theirs: SHOP, elsewhere: SHOP, KEY: SHOP}
+    networks = [network()]
+    assert set(named_here(networks, [], HERE, everybody, {})) == {theirs}
+    assert set(named_here(networks, [endpoint()], HERE, everybody, None)) == {theirs, KEY}  # Docker not asked yet
+    assert set(named_here(networks, [], HERE, everybody, None)) == {theirs}
+
+
+def test_a_container_asks_for_all_its_networks_from_each_of_its_addresses() -> None:
+    networks = [network(WEB, "n1"), network(DB, "n2")]
+    one = endpoint("e1", "n1", "10.240.0.5", "sandbox1")
+    two = endpoint("e2", "n2", "10.241.0.5", "sandbox1")
+    alone = endpoint("e3", "n1", "10.240.0.6", "sandbox2")
+    lost = endpoint("e4", "gone", "10.242.0.6", "sandbox2")
+    both = (str(WEB), str(DB))
+    assert askers(networks, [one, two, alone, lost]) == {
+        "10.240.0.5": both,
+        "10.241.0.5": both,
+        "10.240.0.6": (str(WEB),),
+    }
+
+
+def test_each_network_of_a_container_has_another_route_to_the_resolver() -> None:
+    """The kernel refuses a second route to the same prefix."""
+    made: list[Endpoint] = [endpoint("x", sandbox="another")]
+    for number in range(10):
+        fresh = endpoint(f"e{number}", sandbox="sandbox1")
+        made.append(replace(fresh, resolver=resolver_route(RESOLVER, fresh, made)))
+    routes = [one.resolver for one in made[1:]]
+    assert routes[0] == ip_network("169.254.53.53/32")
+    assert routes[-1] is None  # no more prefixes
+    assert len(set(routes)) == len(routes)
+    assert all(RESOLVER in route for route in routes if route)
+    made.remove(made[1])
+    assert resolver_route(RESOLVER, endpoint("new", sandbox="sandbox1"), made) == ip_network("169.254.53.53/32")
+
+
+def test_the_resolver_is_behind_the_gateway_of_the_containers_own_subnet() -> None:
+    """In a network of several, the first one's gateway is not on the container's link."""
+    wide = replace(network(WEB, "n1"), pools=(DB, WEB), gateways=(DB[1], WEB[1]))
+    here = replace(endpoint(address=str(WEB[5])), resolver=ip_network("169.254.53.53/32"))
+    assert join_answer(wide, here).static_routes[-1] == StaticRoute(ip_network("169.254.53.53/32"), WEB[1])
+
+
+def test_docker_tells_the_names() -> None:
+    shape = {
+        "Id": "0123456789abcdef",
+        "Name": "/shop",
+        "Config": {"Image": "nginx", "Labels": {"a": "b"}},
+        "NetworkSettings": {
+            "Networks": {
+                "web": {"EndpointID": "e1", "Aliases": ["store", "0123456789ab"], "DNSNames": None},
+                "db": {"EndpointID": "", "Aliases": None},
+            }
+        },
+    }
+    attached = EngineEndpoint("e1", "web", ("shop", "0123456789ab", "store"))
+    assert read_container(shape) == EngineContainer("0123456789abcdef", "shop", "nginx", {"a": "b"}, (attached,))

@@ -1,0 +1,149 @@
+"""Garbage is what the Engine positively does not have, twice, and long enough."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from cluster.dockerd import Attached, EngineNetwork, EngineUnavailable, read_network
+from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, Ours, find
+from driver.model import Endpoint, Network
+from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease
+from ipam.model import PoolId
+from store.ip import IPAddress
+
+POOL = ip_network("10.240.0.0/18")
+POOL_ID = PoolId(POOL)
+NETWORK = Network("n1", (POOL,), (ip_address("10.240.0.1"),), "vxlan", 7, 8479, None, False, ())
+ENDPOINT_RECORD = Endpoint("e1", "n1", (ip_address("10.240.1.5"),), "02:00:00:00:00:05")
+OURS = Ours(
+    [NETWORK],
+    [ENDPOINT_RECORD],
+    {POOL_ID: Held(1, since=0)},
+    {
+        ("", POOL): {
+            ip_address("10.240.1.5"): Lease(str(POOL_ID), ENDPOINT),
+            ip_address("10.240.1.1"): Lease(str(POOL_ID), HOST),
+        }
+    },
+    {("", POOL): (ip_network("10.240.1.0/26"),)},
+)
+ENGINE = EngineNetwork("n1", "web", (POOL_ID,), {"e1": Attached("web-1", (ip_address("10.240.1.5"),))}, frozenset())
+
+
+def texts(ours: Ours, *engine: EngineNetwork, now: float = 1e6) -> list[str]:
+    return [str(item) for item in find(ours, engine, now)]
+
+
+def test_what_docker_has_is_kept() -> None:
+    assert texts(OURS, ENGINE) == []
+
+
+def test_a_container_removed_while_we_were_down() -> None:
+    assert texts(OURS, replace(ENGINE, endpoints={})) == [
+        "endpoint e1 of network n1, which Docker no longer has",
+        "address 10.240.1.5 of pool 10.240.0.0/18, which no container has",
+    ]
+
+
+def test_a_network_removed_while_we_were_down() -> None:
+    assert texts(OURS) == [
+        "network n1, which Docker no longer has",
+        "address 10.240.1.5 of pool 10.240.0.0/18, which no container has",
+        "a hold on pool 10.240.0.0/18, which no network uses",
+    ]
+
+
+def test_a_create_that_failed_halfway() -> None:
+    assert texts(replace(OURS, held={POOL_ID: Held(2, since=0)}), ENGINE) == [
+        "a hold on pool 10.240.0.0/18, which no network uses"
+    ]
+
+
+@pytest.mark.parametrize("kind", [HOST, LENT])
+def test_addresses_that_no_container_should_have_are_no_garbage(kind: str) -> None:
+    assert texts(replace(OURS, leases={("", POOL): {ip_address("10.240.1.9"): Lease("", kind)}}), ENGINE) == []
+
+
+def test_what_is_young_or_reserved_or_rests_is_kept() -> None:
+    def leases(lease: Lease) -> Ours:
+        return replace(OURS, leases={("", POOL): {ip_address("10.240.1.9"): lease}})
+
+    old = Lease(str(POOL_ID), BORROWED, since=0)
+    assert len(texts(leases(old), ENGINE)) == 1
+    assert texts(leases(old), ENGINE, now=YOUNG) == []
+    assert texts(leases(replace(old, released=5.0)), ENGINE) == []
+    assert texts(leases(old), replace(ENGINE, reserved=frozenset({ip_address("10.240.1.9")}))) == []
+
+
+class Freed:
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def delete_network(self, network_id: str) -> None:
+        self.calls.append(network_id)
+
+    def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
+        self.calls.append((network_id, endpoint_id))
+
+    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+        self.calls.append(str(address))
+
+    def release_pool(self, pool_id: PoolId) -> None:
+        self.calls.append(str(pool_id))
+
+
+def test_nothing_is_freed_on_one_look_nor_without_an_answer() -> None:
+    freed, now, engine = Freed(), [1e6], [replace(ENGINE, endpoints={})]
+    away = [False]
+
+    def ask() -> list[EngineNetwork]:
+        if away[0]:
+            raise EngineUnavailable("away")
+        return engine
+
+    collector = Collector(ask, lambda: OURS, freed, freed, lambda: now[0])
+    assert collector.collect() == []
+    assert collector.suspected() == []
+    now[0] += CONFIRMED - 1
+    assert collector.collect() == []
+    assert len(collector.suspected()) > 0
+    away[0] = True
+    with pytest.raises(EngineUnavailable):
+        collector.collect()
+    away[0] = False
+    engine[0] = ENGINE
+    assert collector.collect() == []
+    engine[0] = replace(ENGINE, endpoints={})
+    now[0] += CONFIRMED
+    assert collector.collect() == []
+    now[0] += CONFIRMED
+    found: list[Garbage] = collector.collect()
+    assert len(found) == collector.freed == 2
+    assert freed.calls == [("n1", "e1"), "10.240.1.5"]
+
+
+def test_the_engines_answer_is_read() -> None:
+    shape: dict[str, Any] = {
+        "Id": "n1",
+        "Name": "web",
+        "IPAM": {
+            "Driver": "flannelpy",
+            "Options": {"network": "lan"},
+            "Config": [
+                {"Subnet": "10.240.0.0/18", "IPRange": "10.240.1.0/24", "AuxiliaryAddresses": {"a": "10.240.9.9"}}
+            ],
+        },
+        "Containers": {"c": {"Name": "web-1", "EndpointID": "e1", "IPv4Address": "10.240.1.5/32", "IPv6Address": ""}},
+    }
+    assert read_network(shape) == EngineNetwork(
+        "n1",
+        "web",
+        (PoolId(POOL, ip_network("10.240.1.0/24"), "lan"),),
+        {"e1": Attached("web-1", (ip_address("10.240.1.5"),))},
+        frozenset({ip_address("10.240.9.9")}),
+    )
+    shape["IPAM"] = {"Driver": "default", "Config": None}
+    shape["Containers"] = None
+    assert read_network(shape).pools == ()

@@ -1,0 +1,247 @@
+"""`flannelpy install` and `uninstall`: what they would do, and that doing it leaves nothing to do."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from plugin import cli, installer
+from plugin.install import (
+    DAEMON_JSON,
+    ENVIRONMENT,
+    UNIT,
+    CannotInstall,
+    Seen,
+    Wanted,
+    install_steps,
+    merged,
+    uninstall_steps,
+    variables,
+)
+from plugin.steps import Write
+
+ROOT = Path(__file__).parents[2]
+TEXT = "[Service]\nExecStart=/opt/flannelpy/bin/flannelpy serve\n"
+STATE = "/var/lib/flannelpy"
+CONSUL = {"FLANNELPY_STORE": "consul://127.0.0.1:8500"}
+
+
+def wanted(
+    settings: Mapping[str, str] = CONSUL, dns: str | None = None, program: str = "/opt/f/bin/flannelpy"
+) -> Wanted:
+    return Wanted(TEXT, program, STATE, settings, dns)
+
+
+UNIT_HERE = "[Service]\nExecStart=/opt/f/bin/flannelpy serve\n"
+ENVIRONMENT_HERE = "FLANNELPY_STORE=consul://127.0.0.1:8500\n"
+
+
+def test_a_first_installation_reads_as_an_operator_would_type_it() -> None:
+    assert [str(step) for step in install_steps(Seen(), wanted())] == [
+        "install -d -m 0700 /var/lib/flannelpy",
+        f"install -m 0600 /dev/stdin /etc/flannelpy.env <<'END'\n{ENVIRONMENT_HERE}END",
+        f"install -m 0644 /dev/stdin /etc/systemd/system/flannelpy.service <<'END'\n{UNIT_HERE}END",
+        "systemctl daemon-reload",
+        "systemctl enable --now flannelpy.service",
+    ]
+
+
+def test_a_second_one_only_sees_to_it_that_the_service_runs() -> None:
+    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE)
+    assert [str(step) for step in install_steps(seen, wanted())] == [
+        "install -d -m 0700 /var/lib/flannelpy",
+        "systemctl enable --now flannelpy.service",
+    ]
+
+
+def test_another_setting_needs_a_restart() -> None:
+    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE)
+    assert [str(step).splitlines()[0] for step in install_steps(seen, wanted({"FLANNELPY_LOG": "debug"}))] == [
+        "install -d -m 0700 /var/lib/flannelpy",
+        "install -m 0600 /dev/stdin /etc/flannelpy.env <<'END'",
+        "systemctl enable --now flannelpy.service",
+        "systemctl restart flannelpy.service",
+    ]
+
+
+def test_other_lines_of_the_environment_file_stay() -> None:
+    text = "# ours\nFLANNELPY_LOG=info\nCONSUL_HTTP_TOKEN=secret\nFLANNELPY_BLOCK = 26\n"
+    assert merged(text, {"FLANNELPY_LOG": "debug", "FLANNELPY_BLOCK": "26"}) == (
+        "# ours\nCONSUL_HTTP_TOKEN=secret\nFLANNELPY_BLOCK = 26\nFLANNELPY_LOG=debug\n"
+    )
+    assert merged(text, {}) == text
+    assert variables(text) == {"FLANNELPY_LOG": "info", "CONSUL_HTTP_TOKEN": "secret", "FLANNELPY_BLOCK": "26"}
+
+
+def test_a_token_is_written_and_not_shown() -> None:
+    step = Write(ENVIRONMENT, "CONSUL_HTTP_TOKEN=secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n", 0o600)
+    assert "secret" not in str(step)
+    assert "CONSUL_HTTP_TOKEN_FILE=/etc/token" in str(step)
+
+
+@pytest.mark.parametrize("program", ["/root/venv/bin/flannelpy", "/home/me/v/bin/flannelpy", "/tmp/v/bin/flannelpy"])
+def test_a_program_that_the_service_could_not_see_is_refused(program: str) -> None:
+    with pytest.raises(CannotInstall, match=f"{program}, where a service cannot see it: install it in /opt/flannelpy"):
+        install_steps(Seen(), wanted(program=program))
+
+
+# daemon.json
+
+
+def dns_after(text: str, nameservers: tuple[str, ...] = ("192.0.2.1",)) -> list[Write]:
+    steps = install_steps(Seen(daemon_json=text, nameservers=nameservers), wanted(dns="169.254.53.53"))
+    return [step for step in steps if isinstance(step, Write) and step.path not in (ENVIRONMENT, UNIT)]
+
+
+@pytest.mark.parametrize(
+    ("text", "dns", "added"),
+    [
+        ("", ["169.254.53.53", "192.0.2.1"], ["169.254.53.53", "192.0.2.1"]),
+        ('{"dns": []}', ["169.254.53.53", "192.0.2.1"], ["169.254.53.53", "192.0.2.1"]),
+        ('{"dns": ["192.0.2.7"]}', ["169.254.53.53", "192.0.2.7"], ["169.254.53.53"]),
+        ('{"dns": ["192.0.2.7", "169.254.53.53"]}', ["169.254.53.53", "192.0.2.7"], []),
+    ],
+)
+def test_the_address_comes_first_and_the_other_servers_stay(text: str, dns: list[str], added: list[str]) -> None:
+    record, config = dns_after(text)
+    assert json.loads(config.text)["dns"] == dns
+    assert json.loads(record.text) == added
+    assert config.mode is None
+
+
+def test_other_keys_of_daemon_json_stay_in_their_order() -> None:
+    text = '{"log-driver": "journald", "dns": ["192.0.2.7"], "mtu": 1400}'
+    _, config = dns_after(text)
+    assert list(json.loads(config.text).items()) == [
+        ("log-driver", "journald"),
+        ("dns", ["169.254.53.53", "192.0.2.7"]),
+        ("mtu", 1400),
+    ]
+
+
+def test_daemon_json_that_is_right_already_is_not_written() -> None:
+    assert dns_after('{"dns":["169.254.53.53","192.0.2.7"]}') == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{'dns': []}", "it is not valid JSON"),
+        ("[]", "it holds no JSON object"),
+        ('{"dns": "192.0.2.7"}', 'its dns is "192.0.2.7", and must be a list'),
+    ],
+)
+def test_a_daemon_json_that_docker_could_not_read_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(CannotInstall, match=f"^{DAEMON_JSON} cannot be changed: {reason}"):
+        dns_after(text)
+
+
+def test_containers_are_not_left_with_our_resolver_alone() -> None:
+    with pytest.raises(CannotInstall, match="it has no dns, and this host asks none that containers can"):
+        dns_after("{}", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "record", "left"),
+    [
+        ('{"dns": ["169.254.53.53", "192.0.2.1"], "mtu": 1400}', '["169.254.53.53", "192.0.2.1"]', {"mtu": 1400}),
+        ('{"dns": ["169.254.53.53", "192.0.2.7"]}', '["169.254.53.53"]', {"dns": ["192.0.2.7"]}),
+    ],
+)
+def test_uninstall_takes_out_of_daemon_json_what_install_added(text: str, record: str, left: object) -> None:
+    config, removal = uninstall_steps(Seen(daemon_json=text, dns_added=record), STATE)
+    assert isinstance(config, Write)
+    assert json.loads(config.text) == left
+    assert str(removal) == "rm /var/lib/flannelpy/docker-dns"
+
+
+def test_uninstall() -> None:
+    assert [str(step) for step in uninstall_steps(Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE), STATE)] == [
+        "systemctl disable --now flannelpy.service",
+        "rm /etc/systemd/system/flannelpy.service",
+        "systemctl daemon-reload",
+        "rm /etc/flannelpy.env",
+    ]
+    assert uninstall_steps(Seen(), STATE) == []
+
+
+# done, below a root of its own
+
+
+def run(root: Path, command: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, [command, "--root", str(root), *arguments])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(installer, "program", lambda: "/opt/elsewhere/bin/flannelpy")
+    resolv_conf, daemon = tmp_path / "etc/resolv.conf", tmp_path / DAEMON_JSON[1:]
+    daemon.parent.mkdir(parents=True)
+    resolv_conf.write_text("search example\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n")
+    daemon.write_text('{"mtu": 1400}')
+    daemon.chmod(0o640)
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="needs systemctl, which makes the links")
+def test_install_again_and_uninstall_below_another_root(root: Path) -> None:
+    daemon, link = root / DAEMON_JSON[1:], root / "etc/systemd/system/multi-user.target.wants/flannelpy.service"
+    flags = ("--yes", "--store", "consul://127.0.0.1:8500", "--docker-dns", "169.254.53.53")
+    done = run(root, "install", *flags)
+    assert done.exit_code == 0, done.output
+    assert "ExecStart=/opt/elsewhere/bin/flannelpy serve" in (root / UNIT[1:]).read_text()
+    assert (root / ENVIRONMENT[1:]).read_text() == ENVIRONMENT_HERE
+    assert (root / ENVIRONMENT[1:]).stat().st_mode & 0o777 == 0o600
+    assert (root / STATE[1:]).stat().st_mode & 0o777 == 0o700
+    assert json.loads(daemon.read_text()) == {"mtu": 1400, "dns": ["169.254.53.53", "192.0.2.53"]}
+    assert daemon.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert "<<" not in run(root, "install", *flags).output  # no file is left to be written
+
+    assert run(root, "uninstall", "--yes").exit_code == 0
+    assert json.loads(daemon.read_text()) == {"mtu": 1400}
+    assert not (root / UNIT[1:]).exists()
+    assert not link.is_symlink()
+    assert run(root, "uninstall").output == "There is nothing to do.\n"
+
+
+def test_nothing_is_done_before_somebody_agrees(root: Path) -> None:
+    assert "Do this? [y/N]" in run(root, "install").output
+    assert run(root, "install", "--dry-run").exit_code == 0
+    assert not (root / UNIT[1:]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--block", "99"), "Error: FLANNELPY_BLOCK is '99': it must be a number from 16 to 30"),
+        (("--docker-dns", "here"), "Error: --docker-dns is 'here': it must be an IP address"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(root: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    done = run(root, "install", "--yes", *arguments)
+    assert done.exit_code in (1, 2)
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+    assert not (root / UNIT[1:]).exists()
+
+
+def test_a_wrong_line_in_the_environment_file_is_told(root: Path) -> None:
+    (root / ENVIRONMENT[1:]).write_text("FLANNELPY_LOG=loud\n")
+    assert "FLANNELPY_LOG is 'loud'" in run(root, "install", "--yes").stderr
+
+
+def test_the_unit_in_contrib_is_the_one_that_is_installed() -> None:
+    assert (ROOT / "contrib/flannelpy.service").read_text() == installer.unit()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
+    path = tmp_path / "flannelpy.service"
+    path.write_text(installer.unit().replace("/opt/flannelpy/bin/flannelpy", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,531 @@
+"""The IPAM driver over real stores in memory: several hosts share one, each has a journal of its own."""
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
+from ipam.ipam import REST, Ipam
+from ipam.journal import Journal
+from ipam.lending import Lending
+from ipam.model import AddressRequest, PoolId, PoolRequest
+from ipam.pools import Pools
+from ipam.spaces import Spaces
+from ipam.tenancy import LeaseLapsed, NameTaken
+from store.interface import StoreUnavailable
+from store.ip import IPAddress
+from store.memory import MemoryStore
+from store.space import Prefixed, Space
+from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+def test_hosts_never_give_the_same_address(a: Host, b: Host) -> None:
+    pool = a.create()
+    assert b.create() == pool
+    given = [host.give(pool) for _ in range(200) for host in (a, b)]
+    assert len({interface.ip for interface in given}) == 400
+    assert all(interface.ip in WEB for interface in given)
+    assert ip_address("10.240.0.1") not in {interface.ip for interface in given}
+
+
+def test_an_endpoint_of_ours_gets_its_address_alone_and_others_get_the_pools_prefix(a: Host) -> None:
+    pool = a.create()
+    assert a.give(pool).network.prefixlen == 32
+    other = a.create(ip_network("10.250.0.0/24"), routed=False)
+    assert a.give(other).network.prefixlen == 24
+    six = a.create(ip_network("fd77::/64"), v6=True)
+    assert a.give(six).network.prefixlen == 128
+
+
+def test_the_gateway_is_the_same_everywhere_and_nobodys_address(a: Host, b: Host) -> None:
+    pool = a.create(gateway="10.240.9.9")
+    asked = b.ipam.request_pool(PoolRequest(WEB, None))[0]
+    gateway = b.ipam.request_address(AddressRequest(asked, None, gateway=True))
+    assert gateway == ip_interface("10.240.9.9/18")
+    with pytest.raises(PoolConflict, match=r"gateway 10\.240\.9\.9 in the cluster, not 10\.240\.0\.1"):
+        b.ipam.request_address(AddressRequest(asked, ip_address("10.240.0.1"), gateway=True))
+    b.routed.add(WEB)
+    with pytest.raises(AddressTaken):
+        a.give(pool, "10.240.9.9")
+    with pytest.raises(AddressTaken):
+        b.give(pool, "10.240.9.9")
+
+
+def test_a_gateway_in_another_hosts_block_is_not_given_away_there(cluster: Cluster) -> None:
+    tiny = ip_network("10.9.0.0/24")
+    hosts = [cluster.host(name) for name in "abcdef"]
+    asked = [host.ipam.request_pool(PoolRequest(tiny, None))[0] for host in hosts]
+    for host, pool in zip(hosts, asked, strict=True):
+        assert str(host.ipam.request_address(AddressRequest(pool, None, gateway=True))) == "10.9.0.1/24"
+        host.routed.add(tiny)
+    given = [host.give(pool).ip for host, pool in zip(hosts, asked, strict=True) for _ in range(14)]
+    assert ip_address("10.9.0.1") not in given
+    assert len(set(given)) == len(given)
+
+
+def test_a_wanted_address_is_given_once(a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    assert str(a.give(pool, "10.240.20.20")) == "10.240.20.20/32"
+    with pytest.raises(AddressTaken, match="already in use on this host"):
+        a.give(pool, "10.240.20.20")
+    with pytest.raises(AddressTaken, match=r"10\.240\.20\.20 is already in use on host a; choose another"):
+        b.give(pool, "10.240.20.20")
+    a.release(pool, "10.240.20.20")
+    assert str(a.give(pool, "10.240.20.20")) == "10.240.20.20/32"
+
+
+@pytest.mark.parametrize("address", ["10.240.0.0", "10.240.63.255", "10.250.0.1", "fd00::1"])
+def test_an_address_that_cannot_be_is_refused(a: Host, address: str) -> None:
+    pool = a.create()
+    with pytest.raises(BadRequest, match=f"{address} cannot be used in pool"):
+        a.give(pool, address)
+
+
+def test_a_range_confines_what_is_chosen_but_not_what_is_wanted(a: Host, b: Host) -> None:
+    pool = a.create(range_="10.240.1.0/27")
+    given = [a.give(pool).ip for _ in range(32)]
+    assert set(given) == set(ip_network("10.240.1.0/27"))
+    with pytest.raises(PoolExhausted, match=r"--ip-range 10\.240\.1\.0/27"):
+        a.give(pool)
+    assert str(a.give(pool, "10.240.40.4")) == "10.240.40.4/32"
+    with pytest.raises(BadRequest, match="not inside"):
+        a.create(range_="10.250.0.0/24")
+
+
+def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Host, b: Host) -> None:
+    aux = ip_address("10.240.5.5")
+    for host in (a, b):
+        pool, _ = host.ipam.request_pool(PoolRequest(WEB, None))
+        host.ipam.request_address(AddressRequest(pool, None, gateway=True))
+        assert host.ipam.request_address(AddressRequest(pool, aux)).ip == aux
+        host.ipam.reserve(WEB, aux)
+        host.routed.add(WEB)
+    for host in (a, b):
+        with pytest.raises(AddressTaken):
+            host.give(pool, "10.240.5.5")
+    a.give(pool, "10.240.5.6")
+    given = {a.give(pool).ip for _ in range(300)}
+    assert aux not in given
+
+
+def test_a_released_address_rests_before_it_is_given_again(a: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/24"))
+    first = a.give(pool)
+    a.release(pool, first)
+    assert a.give(pool) != first
+    a.clock.now += REST
+    rest = [a.give(pool) for _ in range(15)]
+    assert first in rest
+
+
+def test_a_full_pool_gives_what_has_not_rested_rather_than_nothing(a: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/29"))
+    given = [a.give(pool) for _ in range(5)]
+    with pytest.raises(
+        PoolExhausted, match=r"pool 10\.9\.0\.0/29 \(8 addresses\) has no free address left; most blocks: a 4"
+    ):
+        a.give(pool)
+    a.release(pool, given[2])
+    assert a.give(pool) == given[2]
+
+
+def test_a_restart_forgets_nothing(a: Host) -> None:
+    pool = a.create()
+    before = [a.give(pool) for _ in range(70)]
+    a.restart()
+    after = [a.give(pool) for _ in range(70)]
+    assert not set(before) & set(after)
+    with pytest.raises(AddressTaken):
+        a.give(pool, str(before[0].ip))
+
+
+def test_without_the_store_addresses_come_from_blocks_at_hand(a: Host, cluster: Cluster) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.restart()
+    given = [a.give(pool) for _ in range(60)]
+    assert len(set(given)) == 60
+    with pytest.raises(StoreUnavailable):
+        a.create(ip_network("10.9.0.0/24"))
+
+
+def test_pools_overlap_nothing(a: Host, b: Host) -> None:
+    a.create()
+    with pytest.raises(PoolConflict, match=r"10\.240\.0\.0/24 overlaps 10\.240\.0\.0/18"):
+        b.create(ip_network("10.240.0.0/24"))
+    a.occupied.append(ip_network("10.224.0.0/17"))
+    assert a.create(None).pool == ip_network("10.224.128.0/18")
+    assert b.create(None).pool == ip_network("10.224.0.0/18")
+    assert a.create(None, v6=True).pool == ip_network("fd42::/64")
+
+
+def test_the_last_one_out_leaves_no_key(a: Host, b: Host, cluster: Cluster) -> None:
+    pool = a.create()
+    b.create()
+    for _ in range(100):
+        a.give(pool)
+    a.remove(pool)
+    assert [key for key in cluster.held_keys() if "/blocks/" in key]
+    b.remove(pool)
+    assert cluster.held_keys() == []
+    assert sorted(a.disk.read("").entries) == ["identity", "lease"]
+
+
+def test_two_networks_of_a_host_share_a_pool_until_both_are_gone(a: Host, cluster: Cluster) -> None:
+    pool = a.create(routed=False)
+    assert a.create(routed=False) == pool
+    a.remove(pool)
+    assert a.give(pool)
+    a.remove(pool)
+    assert cluster.held_keys() == []
+    with pytest.raises(NoSuchPool):
+        a.give(pool)
+
+
+def test_what_was_released_without_the_store_is_given_back_later(a: Host, cluster: Cluster) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.remove(pool)
+    a.line.cut = False
+    a.restart()
+    assert cluster.held_keys()
+    a.settle()
+    assert cluster.held_keys() == []
+
+
+def test_releasing_what_nobody_has_is_fine(a: Host) -> None:
+    pool = PoolId.parse("10.99.0.0/24")
+    a.remove(pool)
+    a.release(pool, "10.99.0.5")
+
+
+def test_a_host_address_is_one_of_its_own_and_spared_in_tiny_pools(a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    mine, theirs = a.ipam.host_address(WEB), b.ipam.host_address(WEB)
+    assert mine != theirs
+    assert a.ipam.host_address(WEB) == mine
+    assert mine not in {a.give(pool).ip for _ in range(100)}
+    a.create(ip_network("10.9.0.0/29"))
+    assert a.ipam.host_address(ip_network("10.9.0.0/29")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"size": "3"}, "unknown --ipam-opt size; known: block"),
+        ({"block": "x"}, "--ipam-opt block=x: must be a prefix length from 18 to 32"),
+        ({"block": "17"}, "must be a prefix length from 18"),
+        ({"block": "33"}, "must be a prefix length"),
+    ],
+)
+def test_wrong_ipam_options_are_refused(cluster: Cluster, a: Host, options: dict[str, str], sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        a.create(options=options)
+    assert cluster.held_keys() == []
+
+
+@pytest.mark.parametrize("pool", ["10.0.0.0/7", "10.0.0.0/31", "10.0.0.1/32", "fd00::/47", "fd00::/127"])
+def test_pools_of_an_odd_size_are_refused(a: Host, pool: str) -> None:
+    with pytest.raises(BadRequest, match="a pool is a"):
+        a.create(ip_network(pool, strict=False), v6=":" in pool)
+
+
+def test_a_block_size_holds_for_all_hosts(a: Host, b: Host) -> None:
+    a.create(options={"block": "28"})
+    with pytest.raises(PoolConflict, match="blocks of /28 in the cluster, not /26"):
+        b.create(options={"block": "26"})
+    b.create()
+
+
+# borrowing
+
+
+def test_a_wanted_address_in_another_hosts_block_is_borrowed_and_returned(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    assert b.give(pool, str(first.ip)) == first
+    assert f"pools/10.240.0.0-18/borrowed/{first.ip}" in cluster.held_keys()
+    with pytest.raises(AddressTaken, match="already in use on host b, which borrowed it"):
+        a.give(pool, str(first.ip))
+    with pytest.raises(AddressTaken, match="already in use on this host"):
+        b.give(pool, str(first.ip))
+    c = cluster.host("c")
+    c.create()
+    with pytest.raises(AddressTaken, match="in use on host b, which borrowed it"):
+        c.give(pool, str(first.ip))
+    b.release(pool, first)
+    assert c.give(pool, str(first.ip)) == first
+    c.release(pool, first)
+    assert a.give(pool, str(first.ip)) == first
+
+
+def test_a_holder_that_does_not_answer_lends_nothing(a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    a.asleep = True
+    with pytest.raises(AddressTaken, match=r"which host a holds; that host did not answer in 0 s"):
+        b.give(pool, str(first.ip))
+    a.asleep = False
+    a.ipam.answer_wishes(WEB)
+    assert a.give(pool, str(first.ip)) == first
+
+
+def test_a_pool_is_used_to_its_last_address_by_any_mix_of_hosts(cluster: Cluster) -> None:
+    tiny = ip_network("10.9.0.0/28")
+    hosts = [cluster.host(f"h{n}") for n in range(7)]
+    pools = [host.create(tiny) for host in hosts]
+    given: list[IPAddress] = []
+    for _ in range(13):
+        host = hosts[len(given) % 7]
+        for known in cluster.hosts:
+            known.tell(tiny)
+        given.append(host.give(pools[0]).ip)
+    assert sorted(given) == [ip_address(f"10.9.0.{n}") for n in range(2, 15)]
+    for host in hosts:
+        host.tell(tiny)
+    with pytest.raises(
+        PoolExhausted, match=r"pool 10\.9\.0\.0/28 \(16 addresses\) has no free address left; most blocks: h\d \d"
+    ):
+        hosts[3].give(pools[0])
+
+
+@pytest.mark.parametrize("text", ["10.9.0.0/30", "10.9.0.0/29", "fd09::/126", "fd09::/120", "10.0.0.0/8", "fd09::/48"])
+def test_any_size_of_pool_serves(cluster: Cluster, a: Host, b: Host, text: str) -> None:
+    pool = ip_network(text)
+    ids = [host.create(pool, v6=pool.version == 6) for host in (a, b)]
+    given = []
+    for turn in range(6):
+        for host in (a, b):
+            host.tell(pool)
+        try:
+            given.append((a, b)[turn % 2].give(ids[0]).ip)
+        except PoolExhausted:
+            break
+    usable = pool.num_addresses - (3 if pool.version == 4 else 2)
+    assert len(given) == len(set(given)) == min(usable, 6)
+
+
+def test_a_borrowed_address_survives_its_blocks_holder(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    b.give(pool, str(first.ip))
+    a.remove(pool)
+    c = cluster.host("c")
+    c.create()
+    c.give(pool, str(first.ip + 1))  # takes that very block
+    with pytest.raises(AddressTaken, match="in use on host b"):
+        c.give(pool, str(first.ip))
+    assert first.ip not in {c.give(pool).ip for _ in range(100)}
+    b.release(pool, first)
+    c.settle()
+    assert c.give(pool, str(first.ip)) == first
+
+
+# the lease
+
+
+def test_a_silent_host_stops_giving_before_anybody_may_reclaim(a: Host) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.clock.now += TTL * 0.89
+    assert a.give(pool)
+    a.clock.now += TTL * 0.02
+    with pytest.raises(LeaseLapsed, match="has not reached the store for 910 s"):
+        a.give(pool)
+    a.line.cut = False
+    assert a.give(pool)
+
+
+@pytest.mark.parametrize("clock", ["wall", "boot"])
+def test_the_clock_that_says_longer_counts(a: Host, clock: str) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.clock.now += TTL if clock == "boot" else 0
+    a.clock.off += TTL if clock == "wall" else -TTL
+    with pytest.raises(LeaseLapsed):
+        a.give(pool)
+
+
+def test_after_a_reboot_the_wall_clock_alone_counts(a: Host) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.clock.booted, a.clock.now, a.clock.off = "second", 5.0, 10_000.0
+    a.restart()
+    assert a.give(pool)
+    a.clock.off += TTL
+    with pytest.raises(LeaseLapsed):
+        a.give(pool)
+
+
+def watch(host: Host, seconds: float) -> None:
+    """The host looks at the others, again and again, for so long."""
+    end = host.clock.now + seconds
+    while host.clock.now < end:
+        host.clock.now += host.tenancy.period
+        host.tenancy.beat()
+        host.reclaimer.look()
+
+
+def test_a_host_silent_for_the_whole_time_is_given_up_and_not_before(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    pool = b.create()
+    b.give(pool)
+    a.tenancy.beat()
+    watch(a, TTL * 0.99)
+    assert any("/holders/b" in key for key in cluster.held_keys())
+    watch(a, TTL * 0.1)
+    assert not any(key.endswith("/b") for key in cluster.store.read("").entries)
+    assert len([key for key in cluster.held_keys() if "/blocks/" in key]) == 1
+
+
+def test_time_that_nobody_watched_does_not_count(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create()
+    watch(a, TTL * 0.9)
+    a.clock.now += TTL
+    a.tenancy.beat()
+    a.reclaimer.look()
+    watch(a, TTL * 0.9)
+    assert any("/holders/b" in key for key in cluster.held_keys())
+
+
+def test_a_beat_at_the_last_moment_saves_a_host(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create()
+    watch(a, TTL * 0.95)
+    b.tenancy.beat()
+    watch(a, TTL * 0.95)
+    assert any("/holders/b" in key for key in cluster.held_keys())
+
+
+def test_a_host_that_returns_keeps_what_is_still_free_and_loses_what_is_not(
+    cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = a.create()
+    b.create()
+    lost, kept = b.give(pool, "10.240.30.3"), b.give(pool, "10.240.50.5")
+    b.line.cut = True
+    b.clock.now += TTL
+    watch(a, TTL * 1.1)
+    taken = a.give(pool, "10.240.30.9")
+    with pytest.raises(LeaseLapsed):
+        b.give(pool)
+    b.line.cut = False
+    given = {b.give(pool).ip for _ in range(100)}
+    assert lost.ip not in given
+    assert kept.ip not in given
+    assert not any(ip in taken.network for ip in given)
+    assert "the lease of this host was lost" in caplog.text
+    assert "block lost to another host" in caplog.text
+    a.create(ip_network("10.9.0.0/24"))
+
+
+def test_a_second_machine_of_the_same_name_gets_nothing(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    twin = Host("a", cluster)
+    with pytest.raises(NameTaken, match="another machine, or an earlier installation, is host a"):
+        twin.create()
+    assert a.give(pool)
+
+
+def test_an_emptied_store_frees_nothing(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create()
+    watch(a, TTL * 0.9)
+    hidden = MemoryStore()
+    real, cluster.store = cluster.store, hidden
+    a.reclaimer.look()
+    cluster.store = real
+    watch(a, TTL * 0.5)
+    assert any("/holders/b" in key for key in cluster.held_keys())
+
+
+def test_the_next_block_is_taken_before_the_last_is_full(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    for _ in range(50):
+        a.give(pool)
+        a.ipam.keep_in_hand()
+    a.line.cut = True
+    assert len({a.give(pool).ip for _ in range(70)}) == 70
+
+
+# name spaces
+
+
+def test_networks_of_their_own_name_may_have_the_same_pool(cluster: Cluster, a: Host) -> None:
+    def manager(space: str) -> Ipam:
+        seen = Space(a.line, space)
+        pools = Pools(seen, "a", PLAN, a.tenancy, list)
+        journal = Journal(Prefixed(a.disk, f"spaces/{space}/"), a.clock.wall)
+        return Ipam(journal, pools, Lending(seen, "a", a.tenancy), a.tenancy, lambda _: False)
+
+    spaces = Spaces(a.ipam, [], manager)
+    ids = []
+    for options in ({}, {"network": "lan"}, {"network": "dmz", "block": "26"}):
+        pool_id, _ = spaces.request_pool(PoolRequest(ip_network("10.9.0.0/24"), None, options))
+        assert str(spaces.request_address(AddressRequest(pool_id, None, gateway=True))) == "10.9.0.1/24"
+        assert spaces.request_address(AddressRequest(pool_id, ip_address("10.9.0.7"))) == ip_interface("10.9.0.7/24")
+        assert PoolId.parse(str(pool_id)) == pool_id
+        ids.append(pool_id)
+    assert [str(pool_id) for pool_id in ids] == ["10.9.0.0/24", "lan@10.9.0.0/24", "dmz@10.9.0.0/24"]
+    assert set(spaces.held()) == set(ids)
+    again = Spaces(a.ipam, ["lan", "dmz"], manager)
+    assert set(again.held()) == set(ids)
+    with pytest.raises(BadRequest, match="--ipam-opt network=a/b: must be"):
+        spaces.request_pool(PoolRequest(ip_network("10.9.0.0/24"), None, {"network": "a/b"}))
+    with pytest.raises(NoSuchPool):
+        spaces.request_address(AddressRequest(PoolId.parse("wan@10.9.0.0/24")))
+    watch(cluster.host("b"), TTL * 1.2)
+    assert cluster.held_keys() == []
+    for pool_id in ids:
+        spaces.release_pool(pool_id)
+    assert cluster.held_keys() == []
+
+
+def test_the_hosts_own_address_stays_when_a_second_network_of_the_pool_is_refused(a: Host) -> None:
+    pool = a.create(range_="10.240.1.0/27")
+    mine = a.ipam.host_address(WEB)
+    other, _ = a.ipam.request_pool(PoolRequest(WEB, None))
+    a.ipam.release_pool(other)
+    a.clock.now += REST + 1
+    assert a.ipam.host_address(WEB) == mine
+    assert mine not in {a.give(pool).ip for _ in range(20)}
+    with pytest.raises(AddressTaken):
+        a.give(pool, str(mine))
+
+
+def test_an_address_that_came_back_from_its_borrower_is_given_at_once_when_the_pool_is_full(a: Host, b: Host) -> None:
+    tiny = ip_network("10.9.0.0/30")  # one address for containers
+    pool = a.create(tiny)
+    b.create(tiny)
+    holder, borrower = (
+        (a, b) if any(ip_address("10.9.0.2") in block for block in a.journal.pool(tiny).blocks) else (b, a)
+    )
+    only = borrower.give(pool, "10.9.0.2")
+    with pytest.raises(PoolExhausted):
+        holder.give(pool)
+    borrower.release(pool, only)
+    assert holder.give(pool) == only

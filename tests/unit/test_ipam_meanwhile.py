@@ -1,0 +1,434 @@
+"""What the address manager does when something happens between two of its steps, or while a host was away."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_network
+
+import pytest
+
+from cluster.reclaim import close_empty, give_up
+from ipam.errors import AddressTaken, NoSuchPool
+from ipam.model import PoolId
+from ipam.pools import HeldElsewhere
+from ipam.tenancy import NameTaken
+from store import records
+from store.codec import decode
+from store.interface import Change, Check, Delete, Entry, Snapshot, Store, StoreUnavailable
+from store.ip import IPAddress, IPNetwork
+from store.memory import MemoryStore
+from tests.unit.ipam_faults import LATE, LIVE, Dead
+from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host
+from tests.unit.ipam_machine import SwitchedLine
+
+TINY = ip_network("10.9.0.0/28")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+class Meanwhile:
+    """A store before each of whose commits something else may happen."""
+
+    def __init__(self, inner: Store, happens: dict[int, Callable[[], object]]) -> None:
+        """`happens` maps the number of a commit, from 0, to what comes before it."""
+        self._inner, self._happens, self._number = inner, happens, 0
+
+    def get(self, key: str) -> Entry | None:
+        return self._inner.get(key)
+
+    def read(self, prefix: str) -> Snapshot:
+        return self._inner.read(prefix)
+
+    def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
+        return self._inner.wait(prefix, after, timeout)
+
+    def commit(self, *changes: Change) -> bool:
+        number, self._number = self._number, self._number + 1
+        self._happens.get(number, lambda: None)()
+        return self._inner.commit(*changes)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def lose_the_lease(cluster: Cluster, host: Host) -> None:
+    """As if it had been silent: another host takes back all that it holds."""
+    entry = cluster.store.get(records.host_key(host.name))
+    assert entry
+    assert give_up(cluster.store, host.name, entry.version)
+
+
+@pytest.mark.parametrize("commit", range(3))  # the mark, what it holds, its record
+def test_a_host_that_returns_while_it_is_given_up_keeps_what_is_left(
+    cluster: Cluster, a: Host, b: Host, commit: int
+) -> None:
+    pool = a.create()
+    b.create()
+    address = b.give(pool)
+    entry = cluster.store.get(records.host_key("b"))
+    assert entry
+    give_up(Meanwhile(cluster.store, {commit: b.tenancy.beat}), "b", entry.version)
+    assert b.journal.pool(WEB).is_given(address.ip)
+    assert blocks_of(cluster, "b") == set(b.journal.pool(WEB).blocks)
+
+
+def blocks_of(cluster: Cluster, host: str) -> set[IPNetwork]:
+    entries = cluster.store.read(records.blocks_prefix(WEB)).entries
+    return {records.block_of_key(key) for key, e in entries.items() if decode(records.Block, e.value).host == host}
+
+
+def test_the_claims_of_a_host_that_was_given_up_fail(cluster: Cluster, a: Host, b: Host) -> None:
+    """It believes in its lease, and is slow: it was given up between its look at the pool and its claim."""
+    pool = a.create()
+    b.create()
+    b.line = Meanwhile(b.line, {0: lambda: lose_the_lease(cluster, b)})  # type: ignore[assignment]
+    b.restart()
+    held = list(b.journal.pool(WEB).books())
+    while any(book.free for book in held):
+        b.give(pool)
+    with pytest.raises(StoreUnavailable, match="has lost its lease"):
+        b.give(pool)
+    assert len(b.journal.pool(WEB).blocks) == 1
+    assert blocks_of(cluster, "b") == set()
+
+
+def test_a_loan_given_while_a_host_was_away_is_kept_by_it(cluster: Cluster, a: Host, b: Host) -> None:
+    """The block comes back to it; the address that its holder of the meantime lent does not."""
+    pool = a.create(TINY)
+    lent = next(address for address in next(iter(a.journal.pool(TINY).blocks)) if str(address) not in NEVER)
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    b.create(TINY)
+    other = cluster.host("c")
+    other.create(TINY)
+    b.give(pool, str(lent))
+    b.release(pool, str(lent))
+    assert other.give(pool, str(lent)).ip == lent
+    b.remove(pool)
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    assert a.journal.pool(TINY).block_of(lent)
+    with pytest.raises(AddressTaken, match="in use on host c, which borrowed it"):
+        a.give(pool, str(lent))
+    assert lent not in {a.give(pool).ip for _ in range(5)}
+
+
+NEVER = ("10.9.0.0", "10.9.0.1", "10.9.0.15")
+
+
+def test_a_container_whose_address_was_lent_elsewhere_meanwhile_is_named(
+    cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = a.create(TINY)
+    mine = a.give(pool).ip
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    b.create(TINY)
+    other = cluster.host("c")
+    other.create(TINY)
+    b.give(pool, str(mine))
+    b.release(pool, str(mine))
+    other.give(pool, str(mine))
+    b.remove(pool)
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    named = [record for record in caplog.records if getattr(record, "address", None) == mine]
+    assert [record.message for record in named] == ["address in use here may be in use elsewhere, too"]
+
+
+def test_a_loan_that_is_lost_before_it_is_noted_is_not_given(a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    borrow = b.ipam._loans._lending.borrow
+
+    def borrow_and_lose(asked: HeldElsewhere) -> None:
+        borrow(asked)
+        b.ipam._loans._lending.give_back(WEB, first.ip)
+
+    b.ipam._loans._lending.borrow = borrow_and_lose  # type: ignore[method-assign]
+    with pytest.raises(AddressTaken, match="was lost; try again"):
+        b.give(pool, str(first.ip))
+    assert not b.journal.pool(WEB).is_given(first.ip)
+
+
+@pytest.mark.parametrize("moment", ["before it looks", "after it looked"])
+def test_a_holder_that_lost_its_block_lends_nothing_of_it(cluster: Cluster, a: Host, b: Host, moment: str) -> None:
+    """It was given up and came back, in another thread, while this one was about to lend."""
+    pool = a.create(TINY)
+    b.create(TINY)
+    wanted = a.give(pool)
+    a.release(pool, wanted)
+    lend, check = a.ipam._loans._lending.lend, a.tenancy.check
+
+    def given_up_and_back() -> None:
+        a.tenancy.on_loss(lambda: None)  # it waits for the pool's lock, which is held by who lends
+        a.tenancy.check = check  # type: ignore[method-assign]
+        lose_the_lease(cluster, a)
+        other = cluster.host("c")
+        other.create(TINY)
+        assert other.give(pool, str(wanted.ip)) == wanted
+        a.tenancy.beat()
+
+    def lend_late(where: IPNetwork, block: IPNetwork, address: IPAddress) -> bool:
+        given_up_and_back()
+        return lend(where, block, address)
+
+    def check_late() -> Check:
+        given_up_and_back()
+        return check()
+
+    if moment == "before it looks":
+        a.ipam._loans._lending.lend = lend_late  # type: ignore[assignment]
+    else:
+        a.tenancy.check = check_late  # type: ignore[method-assign]
+    with pytest.raises(AddressTaken):
+        b.give(pool, str(wanted.ip))
+
+
+def test_a_pool_joined_again_has_blocks_of_the_same_size(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create(options={"block": "28"})
+    a.give(pool)
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    b.create()
+    given = [host.give(pool).ip for _ in range(40) for host in (a, b)]
+    assert len(set(given)) == len(given)
+    assert {block.prefixlen for host in (a, b) for block in host.journal.pool(WEB).blocks} == {28}
+
+
+def test_a_pool_that_the_cluster_uses_otherwise_by_now_is_lost_in_words(
+    cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = a.create()
+    a.give(pool)
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    b.create(ip_network("10.240.0.0/20"))
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    assert "pool lost: the cluster has another use for it by now" in caplog.text
+    assert "address in use here may be in use elsewhere, too" in caplog.text
+    a.create(ip_network("10.9.0.0/24"))
+
+
+def test_a_network_made_again_after_a_removal_that_died_halfway_starts_anew(cluster: Cluster, a: Host, b: Host) -> None:
+    """The store was told that the blocks are free; the journal was not."""
+    pool = a.create(TINY)
+    a.ipam._pools.leave(TINY)
+    a.journal.let_go(pool)
+    a.restart()
+    b.create(TINY)
+    theirs = {b.give(pool).ip for _ in range(10)}
+    a.create(TINY)
+    assert a.give(pool).ip not in theirs
+
+
+def test_a_twin_takes_nothing_away(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    first = a.give(pool)
+    before = cluster.held_keys()
+    twin = Host("a", cluster)
+    for act in (twin.tenancy.beat, twin.settle, twin.tenancy.end, lambda: twin.remove(PoolId(WEB))):
+        try:
+            act()
+        except (NameTaken, StoreUnavailable):
+            continue
+    assert cluster.held_keys() == before
+    assert a.give(pool) != first
+
+
+def test_nothing_is_freed_by_a_store_that_shows_nothing(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    b.give(pool, str(first.ip))
+    real, cluster.store = cluster.store, MemoryStore()
+    for host in (a, b):
+        with pytest.raises(StoreUnavailable):
+            host.ipam.settle([WEB])
+    assert a.journal.pool(WEB).is_given(first.ip)
+    assert b.journal.pool(WEB).is_given(first.ip)
+    cluster.store = real
+    a.settle()
+    b.settle()
+    with pytest.raises(AddressTaken):
+        a.give(pool, str(first.ip))
+
+
+def test_a_pool_whose_creator_died_is_found_and_closed(cluster: Cluster, a: Host) -> None:
+    a.tenancy.beat()
+    a.ipam._pools.join(TINY)
+    a.restart()
+    a.settle()
+    assert cluster.held_keys() == []
+
+
+def test_pools_without_holders_are_closed(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    holder = records.holder_key(WEB, "a")
+    entry = cluster.store.get(holder)
+    assert entry
+    close_empty(cluster.store)
+    assert a.give(pool)
+    assert cluster.held_keys()
+    a.remove(pool)
+    close_empty(cluster.store)
+    assert cluster.held_keys() == []
+
+
+def test_a_request_for_a_pool_that_was_just_released_is_refused(a: Host) -> None:
+    pool = a.create()
+    uses = a.journal.uses
+    a.journal.uses = lambda pool_id: 1  # type: ignore[method-assign]
+    a.ipam.release_pool(pool)
+    a.journal.uses = uses  # type: ignore[method-assign]
+    a.remove(pool)
+    with pytest.raises(NoSuchPool):
+        a.give(pool)
+
+
+def test_the_mirror_tells_nothing_of_a_block_that_was_given_back(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    a.give(pool)
+    told = a.ipam.given(WEB)
+    a.remove(pool)
+    a.ipam.given = lambda pool: told  # type: ignore[method-assign]
+    a.tell(WEB)
+    assert cluster.held_keys() == []
+
+
+def test_an_address_is_reserved_only_in_a_block_that_is_still_ours(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create(TINY)
+    b.create(TINY)
+    address = a.give(pool)
+    a.release(pool, address)
+    reserve = a.ipam._reserve_here
+
+    def slowly(where: IPNetwork, reserved: IPAddress) -> bool:
+        done = reserve(where, reserved)
+        lose_the_lease(cluster, a)
+        b.give(pool, str(address.ip))
+        return done
+
+    a.ipam._reserve_here = slowly  # type: ignore[assignment]
+    with pytest.raises((AddressTaken, StoreUnavailable)):
+        a.ipam.reserve(TINY, address.ip)
+
+
+def test_an_address_reserved_while_its_block_is_being_taken_is_given_to_nobody(
+    cluster: Cluster, a: Host, b: Host
+) -> None:
+    """Between the look at the pool's record and the claim."""
+    a.create(TINY)
+    b.create(TINY)
+    held = [*a.journal.pool(TINY).blocks, *b.journal.pool(TINY).blocks]
+    aux = next(host for host in TINY.hosts() if not any(host in block for block in held) and str(host) not in NEVER)
+    b.line = Meanwhile(b.line, {0: lambda: a.ipam.reserve(TINY, aux)})  # type: ignore[assignment]
+    b.restart()
+    with pytest.raises(AddressTaken, match="is reserved in pool"):
+        b.give(PoolId(TINY), str(aux))
+
+
+def test_a_store_that_hides_our_own_record_shows_nobodys_silence(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create()
+    own = records.host_key("a")
+    entry = cluster.store.get(own)
+    assert entry
+    cluster.store.commit(Delete(own, entry.version))
+    for _ in range(30):
+        a.clock.now += TTL / 12
+        a.reclaimer.look()
+    assert blocks_of(cluster, "b")
+
+
+def test_the_mirror_is_late_for_a_block_that_is_just_given_back(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    a.give(pool)
+    a.line = Meanwhile(a.line, {0: lambda: a.remove(pool)})  # type: ignore[assignment]
+    a.tell(WEB)
+    assert cluster.held_keys() == []
+
+
+def die() -> None:
+    raise Dead
+
+
+@pytest.mark.parametrize("commit", range(1, 4))
+def test_a_host_that_dies_while_it_makes_a_pool_known_leaves_nothing(cluster: Cluster, a: Host, commit: int) -> None:
+    line = a.line
+    a.line = Meanwhile(line, {commit: die})  # type: ignore[assignment]
+    a.restart()
+    with pytest.raises(Dead):
+        a.create(TINY)
+    a.line = line
+    a.restart()
+    if not a.journal.is_held(TINY):
+        a.settle()
+        assert cluster.held_keys() == []
+
+
+def test_a_loan_left_by_a_crash_in_a_block_that_is_ours_by_now_is_found(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create(TINY)
+    b.create(TINY)
+    address = a.give(pool)
+    a.release(pool, address)
+    b.ipam._ledger.give = lambda *_: die()  # type: ignore[method-assign]
+    with pytest.raises(Dead):
+        b.give(pool, str(address.ip))
+    b.restart()
+    a.remove(pool)
+    block = next(block for block in TINY.subnets(new_prefix=30) if address.ip in block)
+    for other in block:
+        if str(other) not in NEVER and other != address.ip:
+            b.give(pool, str(other))
+    assert b.journal.pool(TINY).block_of(address.ip)
+    b.settle()
+    assert b.give(pool, str(address.ip)) == address
+
+
+def test_a_loan_whose_answer_is_late_is_not_taken_back_before(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create(TINY)
+    b.create(TINY)
+    address = a.give(pool)
+    a.release(pool, address)
+    late: list[Callable[[], object]] = []
+    fates = iter([LATE])
+    a.line = SwitchedLine(a.line, lambda: next(fates, LIVE), late)  # type: ignore[assignment]
+    a.restart()
+
+    answer = a.ipam.answer_wishes
+    a.ipam.answer_wishes = lambda where: later(answer, where, a, late)  # type: ignore[assignment]
+    assert b.give(pool, str(address.ip)) == address
+    with pytest.raises(AddressTaken):
+        a.give(pool, str(address.ip))
+
+
+def later(answer: Callable[[IPNetwork], None], where: IPNetwork, host: Host, late: list[Callable[[], object]]) -> None:
+    """The answer is lost, the duties run, and only then the write comes true."""
+    with suppress(StoreUnavailable):
+        answer(where)
+    if late:
+        host.settle()
+        late.pop()()

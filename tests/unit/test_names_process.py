@@ -1,0 +1,136 @@
+"""The resolver's process: both transports, hostile clients, and its life beside the agent's."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import ip_address
+
+import pytest
+
+from names.messages import Member, Update
+from names.process import Resolver
+from tests.names_process import HERE, POOL, Running, await_name, crowd, free_port, query, resolver
+
+REFUSED, NOERROR = 5, 0
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with resolver() as running:
+        running.tell(crowd(3))
+        await_name(running, "c2")
+        yield running
+
+
+def connected(running: Running) -> socket.socket:
+    return socket.create_connection((HERE, running.port), timeout=3)
+
+
+def exchange(stream: socket.socket, message: bytes) -> bytes:
+    stream.sendall(len(message).to_bytes(2) + message)
+    return receive(stream)
+
+
+def receive(stream: socket.socket) -> bytes:
+    size = int.from_bytes(exactly(stream, 2))
+    return exactly(stream, size)
+
+
+def exactly(stream: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def answers(stream: socket.socket) -> bool:
+    try:
+        return bool(exchange(stream, query(1, "c1")))
+    except (EOFError, OSError):
+        return False
+
+
+def test_several_questions_on_one_connection(running: Running) -> None:
+    with closing(connected(running)) as stream:
+        for number in range(3):
+            assert exchange(stream, query(number, f"c{number}"))[-4:] == bytes([10, 64, 0, number])
+        assert exchange(stream, query(9, "nobody"))[3] & 0xF == REFUSED
+
+
+def test_a_query_in_pieces_is_one_query(running: Running) -> None:
+    message = query(1, "c1")
+    with closing(connected(running)) as stream:
+        for byte in len(message).to_bytes(2) + message:
+            stream.sendall(bytes([byte]))
+        assert receive(stream)[-4:] == bytes([10, 64, 0, 1])
+
+
+def test_one_address_cannot_take_all_connections(running: Running) -> None:
+    streams = [connected(running) for _ in range(20)]
+    try:
+        assert 1 <= sum(answers(stream) for stream in streams) <= 8
+    finally:
+        for stream in streams:
+            stream.close()
+    await_name(running, "c1")
+
+
+def test_hostile_clients_do_not_stall_the_others(running: Running) -> None:
+    stopping = threading.Event()
+
+    def flood() -> None:
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
+            client.connect((HERE, running.port))
+            number = 0
+            while not stopping.is_set():
+                number += 1
+                try:
+                    client.send(query(number & 0xFFFF, "x" * (number % 60) + str(number))[: number % 70])
+                    client.send(b"\xff" * (number % 5000))
+                except OSError:
+                    pass
+                time.sleep(0.0005)
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        with closing(connected(running)) as slow:
+            slow.sendall(b"\xff")  # and never goes on
+            for _ in range(5):
+                await_name(running, "c1", 3)
+    finally:
+        stopping.set()
+        flooding.join()
+
+
+def test_a_process_that_died_is_started_again_and_told_everything() -> None:
+    port = free_port()
+    known = Update(
+        members={"1": Member(POOL, "web", "shop", ("shop",), ("10.64.0.1",))},
+        askers={HERE: (POOL,)},
+        prefixes={POOL: (POOL,)},
+    )
+    manager = Resolver(ip_address(HERE), lambda: known, port)
+    manager.start()
+    try:
+        first = manager._process
+        while first is None:
+            time.sleep(0.01)
+            first = manager._process
+        there = Running(port, first)
+        await_name(there, "shop")
+        first.kill()
+        first.wait()
+        await_name(there, "shop")
+        known = Update({"1": Member(POOL, "web", "store", ("store",), ("10.64.0.1",))}, known.askers, known.prefixes)
+        manager.poke()
+        await_name(there, "store")
+    finally:
+        manager.stop()
+    with pytest.raises(TimeoutError):
+        await_name(there, "store", 0.3)

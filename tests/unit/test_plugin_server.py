@@ -1,0 +1,339 @@
+"""The real gunicorn on a real socket, with stand-ins for what it serves."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from plugin import server
+from plugin.settings import Settings
+from plugin.state_dir import Busy
+from plugin.watchdog import Systemd
+from tests.unit.plugin_bodies import IDS
+
+ROOT = Path(__file__).parents[2]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("plugin.moby.localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.close()
+            raise
+
+
+class Served:
+    """A running `serve` in a directory of its own."""
+
+    def __init__(self, path: Path, **environ: str) -> None:
+        self.path, self.socket, self.state = path, path / "plugins" / "f.sock", path / "state"
+        (path / "home").mkdir(exist_ok=True)
+        self._log = (path / "log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.plugin_serve"],
+            cwd=ROOT,
+            stderr=self._log,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(path / "home"),
+                "XDG_RUNTIME_DIR": str(path / "home"),
+                "TMPDIR": str(path),
+                "FLANNELPY_SOCKET": str(self.socket),
+                "FLANNELPY_STATE_DIR": str(self.state),
+                **environ,
+            },
+        )
+
+    def ask(self, call: str, body: bytes = b"", method: str = "POST") -> http.client.HTTPResponse:
+        connection = UnixConnection(self.socket)
+        connection.request(method, f"/{call}", body, {"Accept": "application/vnd.docker.plugins.v1.2+json"})
+        return connection.getresponse()
+
+    def answers(self) -> bool:
+        try:
+            with self.ask("Plugin.Activate") as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def diary(self) -> list[str]:
+        diary = self.state / "diary"
+        return diary.read_text().splitlines() if diary.exists() else []
+
+    def log(self) -> str:
+        return (self.path / "log").read_text()
+
+    def end(self) -> int:
+        self.process.terminate()
+        code = self.process.wait(10)
+        self._log.close()
+        return code
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+
+def eventually(true: Callable[[], object], seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    running = Served(tmp_path)
+    try:
+        assert eventually(running.answers), running.log()
+        yield running
+    finally:
+        running.kill()
+
+
+def test_a_request_on_the_socket(served: Served) -> None:
+    with served.ask("NetworkDriver.Join", json.dumps(IDS).encode() + b"\n") as response:
+        assert response.status == 200
+        assert response.headers["Connection"] == "close"
+        assert response.headers["Content-Type"] == "application/vnd.docker.plugins.v1.2+json"
+        assert json.load(response)["InterfaceName"]["DstPrefix"] == "eth"
+    with served.ask("NetworkDriver.Join") as response:
+        assert response.status == 400
+        assert json.load(response)["Err"] == "The request has no body, but this call needs one"
+    with served.ask("NetworkDriver.Fly", b"{}") as response:
+        assert response.status == 501
+
+
+def test_who_may_open_the_socket_and_what_else_is_left_in_the_file_system(served: Served) -> None:
+    mode = served.socket.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) & ~0o660 == 0
+    assert stat.S_IMODE(served.state.stat().st_mode) == 0o700
+    assert list((served.path / "home").iterdir()) == []  # gunicorn 25.1 and later would put a control socket there
+    assert sorted(path.name for path in served.path.iterdir()) == ["home", "log", "plugins", "state"]
+
+
+def test_sigterm_ends_it_soon_and_leaves_nothing(served: Served) -> None:
+    began = time.monotonic()
+    assert served.end() == 0
+    assert time.monotonic() - began < 5
+    assert not served.socket.exists()
+    worker = served.diary()[0].split()[1]
+    assert served.diary() == [f"start {worker}", f"stop {worker}"]
+    assert worker != str(served.process.pid)
+
+
+def test_sigterm_lets_a_running_request_finish(served: Served) -> None:
+    statuses: list[int] = []
+
+    def ask() -> None:
+        with served.ask("NetworkDriver.Leave", json.dumps(IDS).encode()) as response:
+            statuses.append(response.status)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.3)
+    assert served.end() == 0
+    asking.join()
+    assert statuses == [200]
+
+
+def test_sigterm_works_when_somebody_removed_the_socket(served: Served) -> None:
+    served.socket.unlink()
+    assert served.end() == 0
+    assert "traceback" not in served.log()
+
+
+def test_requests_run_side_by_side(served: Served) -> None:
+    def ask() -> None:
+        served.ask("NetworkDriver.Leave", json.dumps(IDS).encode()).close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 4  # each takes one second
+
+
+def test_a_second_one_is_refused_and_the_first_goes_on(served: Served, tmp_path: Path) -> None:
+    other = Served(tmp_path, FLANNELPY_STATE_DIR=str(tmp_path / "other"))
+    assert other.process.wait(15) == 1
+    assert f"Another flannelpy answers on {served.socket} (process {served.process.pid}): stop it first" in other.log()
+    same = Served(tmp_path, FLANNELPY_SOCKET=str(tmp_path / "g.sock"))
+    assert same.process.wait(15) == 1
+    assert f"Another flannelpy is using the state directory {served.state}: stop it first" in same.log()
+    other.kill()
+    same.kill()
+    assert served.answers()
+
+
+def test_a_worker_that_is_killed_is_replaced(served: Served) -> None:
+    first = served.diary()[0].split()[1]
+    os.kill(int(first), signal.SIGKILL)
+    assert eventually(lambda: len(served.diary()) == 2)
+    second = served.diary()[1].split()[1]
+    assert second != first
+    assert served.answers()
+    assert served.end() == 0
+    assert served.diary() == [f"start {first}", f"start {second}", f"stop {second}"]
+
+
+def test_after_kill_9_of_everything_the_next_one_starts(tmp_path: Path) -> None:
+    first = Served(tmp_path)
+    assert eventually(first.answers), first.log()
+    os.kill(int(first.diary()[0].split()[1]), signal.SIGSTOP)
+    first.kill()
+    os.kill(int(first.diary()[0].split()[1]), signal.SIGKILL)
+    assert first.socket.exists()
+    second = Served(tmp_path)
+    try:
+        assert eventually(second.answers), second.log()
+        assert second.end() == 0
+    finally:
+        second.kill()
+
+
+def test_a_worker_ends_when_its_master_was_killed(served: Served) -> None:
+    served.kill()
+    assert eventually(lambda: served.diary()[-1].startswith("stop"))
+
+
+def test_hangup_does_not_make_a_second_worker(served: Served) -> None:
+    for sign in (signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR2):
+        served.process.send_signal(sign)
+    assert eventually(lambda: served.log().count("Signal ignored") == 3)
+    assert len(served.diary()) == 1
+    assert served.answers()
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(15)
+        running = Served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        try:
+            assert systemd.recv(100) == b"READY=1"
+            assert eventually(running.answers)
+            assert running.end() == 0
+            assert systemd.recv(100) == b"STOPPING=1"
+        finally:
+            running.kill()
+
+
+def test_systemds_watchdog_is_told_while_the_loops_run_and_only_then(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(15)
+        running = Served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="150000", WATCHDOG_PID="1")
+        try:
+            assert systemd.recv(100) == b"READY=1"
+            assert [systemd.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            (running.state / "stalls").touch()
+            assert eventually(lambda: "watchdog is not told" in running.log())
+            systemd.setblocking(False)
+            with suppress(BlockingIOError):
+                while systemd.recv(100):
+                    pass
+            time.sleep(0.2)
+            with pytest.raises(BlockingIOError):
+                systemd.recv(100)
+            (running.state / "stalls").unlink()
+            systemd.settimeout(15)
+            assert systemd.recv(100) == b"WATCHDOG=1"
+        finally:
+            running.kill()
+
+
+def test_a_setting_that_this_host_cannot_meet_ends_it_with_its_sentence(tmp_path: Path) -> None:
+    running = Served(tmp_path, FLANNELPY_IFACE="missing0")
+    assert running.process.wait(15) != 0
+    running.kill()
+    assert "error" in running.log()
+    assert "FLANNELPY_IFACE is 'missing0': this host has no such interface" in running.log()
+    assert "Traceback" not in running.log()
+
+
+def test_every_log_line_has_the_same_form(tmp_path: Path) -> None:
+    running = Served(tmp_path, FLANNELPY_LOG="debug")
+    try:
+        assert eventually(running.answers), running.log()
+    finally:
+        running.end()
+    line = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) .+")
+    assert [text for text in running.log().splitlines() if not line.fullmatch(text)] == []
+    assert "debug answered call=/Plugin.Activate status=200 ms=" in running.log()
+
+
+# the socket alone
+
+
+def test_two_starts_at_once_do_not_both_take_the_socket(tmp_path: Path) -> None:
+    path, winners = tmp_path / "f.sock", list[socket.socket]()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    def start() -> None:
+        with suppress(Busy):
+            winners.append(server.listen(path, patience=0))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 1
+    winners[0].close()
+
+
+def test_one_that_is_too_busy_to_answer_is_alive_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "f.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(Busy, match=f"Another flannelpy answers on {path}: stop it first"):
+            server.listen(path, patience=0)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "f.sock").write_text("precious")
+    with pytest.raises(Busy, match=r"FLANNELPY_SOCKET is '.*/f.sock': there is a file that is not a socket"):
+        server.listen(tmp_path / "f.sock")
+    assert (tmp_path / "f.sock").read_text() == "precious"
+
+
+def test_a_socket_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Busy, match=r"FLANNELPY_SOCKET is '.*': it cannot be used"):
+        server.listen(tmp_path / "file" / "f.sock")
+
+
+def test_gunicorn_closes_each_connection_and_waits_for_slow_calls() -> None:
+    options = server.options(Settings(), [], Systemd())
+    assert (options["workers"], options["threads"], options["keepalive"]) == (1, 8, 0)
+    assert options["timeout"] >= 60
+    assert options["control_socket_disable"]

@@ -1,0 +1,524 @@
+"""Networks spread: three hosts, whatever their users and crashes do, come to agree, and nothing is lost by it."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from cluster.dockerd import EngineRefused, ListedNetwork
+from cluster.participation import Participation
+from cluster.removals import REST
+from cluster.spread import State
+from cluster.spreader import Spreader
+from store import records
+from store.codec import decode
+from store.interface import ABSENT, Change, Delete, Entry, Put
+from store.memory import MemoryStore
+from store.records import NETWORKS, DockerNetwork, NetworkShape
+
+POOLS = ("10.240.0.0/18", "10.241.0.0/18")
+ids = itertools.count(1)
+
+
+def shape(name: str, pool: str = POOLS[0], label: str = "", driver: str = "flannelpy") -> NetworkShape:
+    labels = (("say", label),) if label else ()
+    return NetworkShape(name, driver, driver, (ip_network(pool),), (), (), (), (), (), labels, False, False, False)
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Fuse:
+    """Blows after so many steps, each of which is something that outlives the process."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def step(self) -> None:
+        if self.left == 0:
+            raise Crash
+        if self.left is not None:
+            self.left -= 1
+
+
+class Fused:
+    """A store whose commits are steps."""
+
+    def __init__(self, inner: MemoryStore, fuse: Fuse) -> None:
+        self._inner, self._fuse = inner, fuse
+        self.get, self.read, self.wait, self.close = inner.get, inner.read, inner.wait, inner.close
+
+    def commit(self, *changes: Change) -> bool:
+        self._fuse.step()
+        return self._inner.commit(*changes)
+
+
+class Docker:
+    """The part of an Engine that matters here, with its own ideas of what it refuses."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+        self.wipe()
+
+    def wipe(self) -> None:
+        self.all: dict[str, NetworkShape] = {}
+        self.containers: dict[str, str] = {}  # name -> network id
+        self.host_network = f"host{next(ids)}"
+
+    def named(self, name: str) -> str | None:
+        return next((id_ for id_, known in self.all.items() if known.name == name), None)
+
+    def ours(self) -> set[str]:
+        return {id_ for id_, known in self.all.items() if known.driver == "flannelpy"}
+
+    def make(self, wanted: NetworkShape) -> str:
+        id_ = f"n{next(ids)}"
+        self.all[id_] = wanted
+        return id_
+
+    # what the spreader asks
+
+    def listed(self) -> list[ListedNetwork]:
+        host = shape("host", driver="host")
+        return [ListedNetwork(self.host_network, host), *(ListedNetwork(*known) for known in self.all.items())]
+
+    def has_network(self, network_id: str) -> bool:
+        return network_id in self.all
+
+    def users_of(self, network_id: str, name: str = "") -> list[str]:
+        return sorted(name for name, used in self.containers.items() if used == network_id)
+
+    def create_network(self, wanted: NetworkShape) -> str:
+        self._fuse.step()
+        if self.named(wanted.name):
+            raise EngineRefused(f"network with name {wanted.name} already exists")
+        if any(known.pools == wanted.pools and known.driver == wanted.driver for known in self.all.values()):
+            raise EngineRefused(f"pool {wanted.pools[0]} is already used on this host")
+        plain = {field: getattr(wanted, field) for field in NetworkShape.__dataclass_fields__}
+        id_ = self.make(NetworkShape(**plain))
+        self._fuse.step()
+        return id_
+
+    def remove_network(self, network_id: str) -> None:
+        self._fuse.step()
+        assert network_id in self.ours(), "a network of somebody else's was about to be removed"
+        assert not self.users_of(network_id), "a network in use was about to be removed"
+        del self.all[network_id]
+        self._fuse.step()
+
+
+class Host:
+    def __init__(self, name: str, store: MemoryStore) -> None:
+        self.name, self._store = name, store
+        self.fuse, self.local = Fuse(), MemoryStore()
+        self.docker = Docker(self.fuse)
+        self.entries: Mapping[str, Entry] | None = None
+        self.now = 0.0
+        self.start()
+
+    def start(self) -> None:
+        local, store = Fused(self.local, self.fuse), Fused(self._store, self.fuse)
+        self.spreader = Spreader(
+            self.docker,
+            store,
+            Participation(local),
+            self.name,
+            lambda: self.entries,
+            self.docker.ours,
+            token=lambda: f"t{next(ids)}",
+            clock=lambda: self.now,
+        )
+
+    def hear(self) -> None:
+        self.entries = self._store.read(NETWORKS).entries
+
+    def look(self) -> None:
+        self.hear()
+        self.spreader.look()
+
+    def crash_after(self, steps: int) -> None:
+        self.fuse.left = steps
+        try:
+            self.spreader.look()
+        except Crash:
+            self.start()
+        finally:
+            self.fuse.left = None
+
+    def pools_of(self, name: str) -> set[str]:
+        return {str(self.docker.all[id_].pools[0]) for id_ in self.docker.ours() if self.docker.all[id_].name == name}
+
+    def state_of(self, name: str) -> State | None:
+        outcome = self.spreader.outcomes().get(name)
+        return outcome.state if outcome else None
+
+
+class Cluster:
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.hosts = [Host(f"h{number}", self.store) for number in (1, 2, 3)]
+
+    def settle(self, hosts: list[Host] | None = None) -> None:
+        """Everybody looks until nobody has anything left to do."""
+        for _ in range(12):
+            before = self.everything()
+            for host in hosts or self.hosts:
+                host.look()
+            if self.everything() == before:
+                return
+        raise AssertionError("the hosts never agree")
+
+    def everything(self) -> object:
+        return dict(self.store.read("").entries), [dict(host.docker.all) for host in self.hosts]
+
+    def record(self, name: str) -> DockerNetwork | None:
+        entry = self.store.get(records.docker_network_key(name))
+        return decode(DockerNetwork, entry.value) if entry else None
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def test_made_on_one_host_it_is_on_all_alike_and_removed_on_another_it_is_gone_everywhere(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    wanted = replace(shape("web", label="hello"), options=(("mtu", "1400"),), internal=True)
+    one.docker.make(wanted)
+    cluster.settle()
+    assert [list(host.docker.all.values()) for host in cluster.hosts] == [[wanted]] * 3
+    other.docker.all.clear()
+    cluster.settle()
+    assert [host.docker.all for host in cluster.hosts] == [{}, {}, {}]
+    third.docker.make(shape("web", POOLS[1]))
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[1]}] * 3
+
+
+def test_a_host_that_was_away_makes_and_removes_what_it_missed(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    one.docker.all.clear()
+    one.docker.make(shape("db", POOLS[1]))
+    cluster.settle([one, other])
+    third.look()
+    assert third.pools_of("web") == set()
+    assert third.pools_of("db") == {POOLS[1]}
+    assert cluster.record("web") == replace(cluster.record("web"), removed=True)  # type: ignore[type-var]
+
+
+def test_removed_where_nobody_needs_it_but_used_elsewhere_it_is_made_again_and_says_why(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    other.docker.containers["shop"] = str(other.docker.named("web"))
+    kept = other.docker.named("web")
+    one.docker.all.clear()
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+    assert other.docker.named("web") == kept
+    assert one.spreader.outcomes()["web"].why == "container shop on host h2 uses it"
+    other.docker.containers.clear()
+    one.docker.all.clear()
+    cluster.settle()
+    assert [host.docker.all for host in cluster.hosts] == [{}, {}, {}]
+
+
+def test_of_two_networks_of_one_name_the_first_wins_and_the_other_stays_while_it_is_used(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    one.docker.make(shape("web", POOLS[0]))
+    second = other.docker.make(shape("web", POOLS[1]))
+    other.docker.containers["shop"] = second
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}, {POOLS[1]}, {POOLS[0]}]
+    assert other.spreader.outcomes()["web"].why == (
+        "host h1 made another network of this name, with 10.240.0.0/18; here container shop uses the one with "
+        "10.241.0.0/18"
+    )
+    other.docker.containers.clear()
+    cluster.settle()
+    assert [host.pools_of("web") for host in (one, other, third)] == [{POOLS[0]}] * 3
+
+
+def test_made_at_once_with_one_pool_and_other_labels_both_stay_and_it_is_told(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web", label="one"))
+    mine = other.docker.make(shape("web", label="other"))
+    cluster.settle()
+    assert list(other.docker.all) == [mine]
+    assert other.spreader.outcomes()["web"].why == "made here with other labels than on h1, and left so"
+
+
+def test_removed_and_made_anew_before_anybody_looked_it_is_the_new_one_everywhere(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    one.docker.make(shape("web", label="old"))
+    cluster.settle()
+    one.docker.all.clear()
+    one.docker.make(shape("web", POOLS[1], label="new"))
+    cluster.settle()
+    assert [list(host.docker.all.values()) for host in cluster.hosts] == [[shape("web", POOLS[1], "new")]] * 3
+
+
+@pytest.mark.parametrize(("used", "left"), [(False, POOLS[0]), (True, POOLS[1])])
+def test_where_docker_made_two_of_a_name_the_one_nobody_uses_goes(cluster: Cluster, used: bool, left: str) -> None:
+    """The cluster's stays if neither is used."""
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web", POOLS[0]))
+    cluster.settle()
+    second = other.docker.make(shape("web", POOLS[1]))
+    other.docker.containers |= {"shop": second} if used else {}
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}, {left}, {POOLS[0]}]
+    assert one.pools_of("web") == {POOLS[0]}
+
+
+def test_a_foreign_network_of_that_name_is_left_alone_and_told(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    other.docker.make(shape("web", driver="bridge"))
+    one.docker.make(shape("web"))
+    cluster.settle()
+    assert list(other.docker.all.values()) == [shape("web", driver="bridge")]
+    assert other.state_of("web") is State.FOREIGN
+    other.docker.all.clear()
+    cluster.settle()
+    assert other.pools_of("web") == {POOLS[0]}
+
+
+def test_a_lost_docker_directory_removes_nothing_elsewhere_and_is_filled_again(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    one.docker.make(shape("web"))
+    cluster.settle()
+    one.docker.wipe()
+    one.start()
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+
+
+def test_a_store_that_was_emptied_removes_nothing(cluster: Cluster) -> None:
+    cluster.hosts[0].docker.make(shape("web"))
+    cluster.settle()
+    empty = MemoryStore()
+    for host in cluster.hosts:
+        host._store = empty
+        host.start()
+        host.look()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+    assert cluster.hosts[0].state_of("web") is State.UNKNOWN
+
+
+def test_a_removal_is_forgotten_when_the_last_host_has_left_the_network(cluster: Cluster) -> None:
+    one, other, third = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    one.docker.all.clear()
+    cluster.settle()
+    peer = records.peer_key(ip_network(POOLS[0]), "h9")
+    cluster.store.commit(Put(peer, b"{}", ABSENT))
+    for now in (REST * 3, REST * 6):
+        for host in cluster.hosts:
+            host.now = now
+            host.look()
+        assert cluster.record("web") is not None
+    cluster.store.commit(*(Delete(peer, entry.version) for entry in [cluster.store.get(peer)] if entry))
+    for host in (other, third, one):
+        host.look()
+    assert cluster.record("web") is None
+
+
+def test_what_this_host_told_the_others_holds_before_it_hears_of_it_itself(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    one.docker.make(shape("web"))
+    cluster.settle()
+    one.docker.all.clear()
+    for _ in range(3):
+        one.spreader.look()
+        assert one.docker.all == {}
+
+
+def test_removing_an_old_network_does_not_remove_the_new_one_of_that_name(cluster: Cluster) -> None:
+    one, other, late = cluster.hosts
+    one.docker.make(shape("web", label="old"))
+    cluster.settle()
+    one.docker.all.clear()
+    cluster.settle([one, other])
+    one.docker.make(shape("web", label="new"))
+    cluster.settle([one, other])
+    late.docker.all.clear()
+    cluster.settle()
+    assert [list(host.docker.all.values()) for host in cluster.hosts] == [[shape("web", label="new")]] * 3
+
+
+def interrupted(steps: int) -> tuple[Cluster, Host]:
+    """A cluster with a network, and a host that died after so many steps of making it, some of which took place."""
+    cluster = Cluster()
+    one, other, late = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle([one, other])
+    late.hear()
+    late.crash_after(steps)
+    return cluster, late
+
+
+STEPS = range(7)  # more than there are
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_interrupted_while_it_makes_a_network_a_host_makes_it_later(steps: int) -> None:
+    cluster, late = interrupted(steps)
+    cluster.settle()
+    assert late.pools_of("web") == {POOLS[0]}
+    assert cluster.record("web").host == "h1"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_interrupted_while_it_makes_a_network_that_is_then_removed_a_host_does_not_bring_it_back(steps: int) -> None:
+    cluster, _ = interrupted(steps)
+    cluster.hosts[0].docker.all.clear()
+    cluster.settle(cluster.hosts[:2])
+    cluster.settle()
+    assert [host.docker.all for host in cluster.hosts] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_interrupted_while_it_replaces_a_network_a_host_removes_it_nowhere_else(steps: int) -> None:
+    cluster = Cluster()
+    one, other, late = cluster.hosts
+    one.docker.make(shape("web", POOLS[0]))
+    late.docker.make(shape("web", POOLS[1]))
+    cluster.settle([one, other])
+    late.hear()
+    late.crash_after(steps)
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_interrupted_while_it_announces_or_withdraws_a_host_does_it_later(steps: int) -> None:
+    cluster = Cluster()
+    one = cluster.hosts[0]
+    one.docker.make(shape("web"))
+    one.hear()
+    one.crash_after(steps)
+    cluster.settle()
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+    one.docker.all.clear()
+    one.crash_after(steps)
+    cluster.settle()
+    assert [host.docker.all for host in cluster.hosts] == [{}, {}, {}]
+
+
+# --- any history
+
+names, pools, hosts = st.sampled_from(("web", "db")), st.sampled_from(POOLS), st.integers(0, 2)
+
+
+class Histories(RuleBasedStateMachine):
+    """Users and crashes in any order; hosts look when it pleases them, at what they last heard of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster()
+        self.foreign: list[tuple[Docker, str]] = []
+
+    @rule(at=hosts, name=names, pool=pools, label=st.sampled_from(("", "x")))
+    def create(self, at: int, name: str, pool: str, label: str) -> None:
+        docker = self.cluster.hosts[at].docker
+        if docker.named(name) is None and not any(str(known.pools[0]) == pool for known in docker.all.values()):
+            docker.make(shape(name, pool, label))
+
+    @rule(at=hosts, name=names, pool=pools)
+    def create_twice(self, at: int, name: str, pool: str) -> None:
+        """Docker only looks for the name before it begins."""
+        docker = self.cluster.hosts[at].docker
+        if not any(str(known.pools[0]) == pool for known in docker.all.values()):
+            docker.make(shape(name, pool))
+
+    @rule(at=hosts, name=names)
+    def create_foreign(self, at: int, name: str) -> None:
+        docker = self.cluster.hosts[at].docker
+        if docker.named(name) is None:
+            self.foreign.append((docker, docker.make(shape(name, "192.168.7.0/24", driver="bridge"))))
+
+    @rule(at=hosts, name=names)
+    def remove(self, at: int, name: str) -> None:
+        docker = self.cluster.hosts[at].docker
+        network = docker.named(name)
+        if network and not docker.users_of(network):
+            del docker.all[network]
+            self.foreign = [one for one in self.foreign if one[1] != network]
+
+    @rule(at=hosts, name=names)
+    def run_container(self, at: int, name: str) -> None:
+        docker = self.cluster.hosts[at].docker
+        if network := docker.named(name):
+            docker.containers[f"c{next(ids)}"] = network
+
+    @rule(at=hosts)
+    def remove_containers(self, at: int) -> None:
+        self.cluster.hosts[at].docker.containers.clear()
+
+    @rule(at=hosts)
+    def hear(self, at: int) -> None:
+        self.cluster.hosts[at].hear()
+
+    @rule(at=hosts)
+    def look(self, at: int) -> None:
+        self.cluster.hosts[at].spreader.look()
+
+    @rule(at=hosts, steps=st.integers(0, 6))
+    def crash(self, at: int, steps: int) -> None:
+        self.cluster.hosts[at].crash_after(steps)
+
+    @rule(at=hosts)
+    def lose_docker(self, at: int) -> None:
+        docker = self.cluster.hosts[at].docker
+        self.foreign = [one for one in self.foreign if one[0] is not docker]
+        docker.wipe()
+
+    @invariant()
+    def foreign_networks_stay(self) -> None:
+        assert all(network in docker.all for docker, network in self.foreign)
+
+    @rule()
+    def agree(self) -> None:
+        """Left alone, all hosts have what the cluster has, or say why not."""
+        self.cluster.settle()
+        for name in ("web", "db"):
+            record = self.cluster.record(name)
+            for host in self.cluster.hosts:
+                if host.state_of(name) is State.AMBIGUOUS:
+                    assert len(host.pools_of(name)) > 1
+                elif record is None or record.removed:
+                    assert host.pools_of(name) == set()
+                elif host.pools_of(name) != {str(record.pools[0])}:
+                    assert host.state_of(name) in (State.CONFLICT, State.FOREIGN, State.FAILED)
+
+    @rule(by=hosts, away=hosts, name=names)
+    def removed_is_removed(self, by: int, away: int, name: str) -> None:
+        """Also when a host hears of it late."""
+        self.cluster.settle()
+        record, users = self.cluster.record(name), [host.docker.containers for host in self.cluster.hosts]
+        docker = self.cluster.hosts[by].docker
+        network = docker.named(name)
+        if record is None or record.removed or any(users) or network not in docker.ours() or away == by:
+            return
+        if any(host.pools_of(name) - {str(record.pools[0])} for host in self.cluster.hosts):
+            return
+        del docker.all[network]
+        self.cluster.settle([host for number, host in enumerate(self.cluster.hosts) if number != away])
+        self.cluster.settle()
+        assert [host.pools_of(name) for host in self.cluster.hosts] == [set(), set(), set()]
+
+    def teardown(self) -> None:
+        self.agree()
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

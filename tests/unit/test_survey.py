@@ -1,0 +1,121 @@
+"""What the records say about hosts, networks and addresses."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from operations import survey
+from operations.survey import Here
+from store import records
+from store.codec import encode
+from store.ip import IPAddress
+
+POOL, POOL6, LAN = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("192.168.7.0/24")
+BLOCK, THEIRS = ip_network("10.240.1.0/26"), ip_network("10.240.2.0/26")
+MINE, OTHERS, BORROWED = ip_address("10.240.1.5"), ip_address("10.240.2.9"), ip_address("10.240.2.7")
+GATEWAYS = (ip_address("10.240.0.1"), ip_address("fd77::1"))
+SPEC = records.NetworkSpec((POOL, POOL6), GATEWAYS, "vxlan", 7, 8479, None, internal=False)
+ENTRIES = {
+    records.pool_key(POOL): encode(records.Pool(26, GATEWAYS[0], (ip_address("10.240.9.9"),))),
+    records.pool_key(POOL6): encode(records.Pool(122, GATEWAYS[1])),
+    records.network_key(POOL): encode(SPEC),
+    records.peer_key(POOL, "h1"): encode(records.Peer("h1", (ip_address("192.0.2.1"),))),
+    records.peer_key(POOL, "h2"): encode(records.Peer("h2", (ip_address("192.0.2.2"), ip_address("2001:db8::2")))),
+    records.holder_key(POOL, "h1"): b"",
+    records.block_key(POOL, BLOCK): encode(records.Block("h1")),
+    records.block_key(POOL, THEIRS): encode(records.Block("h2")),
+    records.borrowed_key(POOL, BORROWED): encode(records.Borrowed("h1")),
+    records.leases_key(POOL, BLOCK): encode(records.BlockLeases("h1", (MINE,))),
+    records.leases_key(POOL, THEIRS): encode(records.BlockLeases("h2", (OTHERS, BORROWED))),
+    records.host_key("h1"): encode(records.Host("i1")),
+    records.host_key("h2"): encode(records.Host("i2", reclaimed=True)),
+    "pools/lan@192.168.7.0-24/pool": encode(records.Pool(28)),
+    "pools/lan@192.168.7.0-24/holders/h2": b"",
+    "pools/10.240.0.0-18/blocks/10.240.3.0-26": b"not a record",
+}
+HERE = Here(
+    "h1",
+    {"h2": 70.0},
+    {("", POOL): "web"},
+    {("", POOL): {MINE: "container", BORROWED: "container"}},
+    {(("", POOL), MINE): "web-1"},
+    {},
+)
+
+
+def test_hosts() -> None:
+    one, other = survey.hosts(ENTRIES, HERE)
+    assert (one.name, one.here, one.blocks, one.given, one.silent_for, one.given_up) == ("h1", True, 1, 1, None, False)
+    assert (other.addresses, other.networks) == (("192.0.2.2", "2001:db8::2"), (str(POOL),))
+    assert (other.silent_for, other.given_up) == (70.0, True)
+
+
+def test_networks_with_their_second_pools_and_those_of_which_only_the_addresses_are_ours() -> None:
+    web, lan = survey.networks(ENTRIES, HERE)
+    assert (web.pool, web.more_pools, web.name, web.backend) == (str(POOL), (str(POOL6),), "web", "vxlan")
+    assert (web.hosts, web.here, web.blocks, web.given, web.block_size) == (("h1", "h2"), True, 2, 3, 64)
+    assert (lan.space, lan.pool, lan.backend, lan.hosts, lan.here) == ("lan", str(LAN), None, ("h2",), False)
+
+
+def test_why_a_network_is_not_as_the_cluster_has_it_also_one_that_is_not_here() -> None:
+    conflict, failed = "conflict: another network has this name", "failed: Docker refused"
+    shape = ("web", "flannelpy", "flannelpy", (POOL,), (), (), (), (), (), (), False, False, False)
+    other = records.DockerNetwork(*shape, "token", "h2")
+    entries = {**ENTRIES, records.docker_network_key("web"): encode(other), "networks/bad": b"not a record"}
+    here = replace(HERE, spread={"web": conflict})
+    assert [network.spread for network in survey.networks(entries, here)] == [conflict, None]
+    not_here = replace(here, names={}, spread={"web": failed})
+    assert [network.spread for network in survey.networks(entries, not_here)] == [failed, None]
+    assert [network.spread for network in survey.networks(ENTRIES, not_here)] == [None, None]
+
+
+def test_every_address_once_with_who_has_it() -> None:
+    found = {entry.address: entry for entry in survey.addresses(ENTRIES, HERE)}
+    assert {address: (entry.host, entry.use) for address, entry in found.items()} == {
+        "10.240.0.1": ("every host", "gateway"),
+        "10.240.1.5": ("h1", "container"),
+        "10.240.2.7": ("h1", "container"),
+        "10.240.2.9": ("h2", "in use"),
+        "10.240.9.9": ("-", "reserved"),
+        "fd77::1": ("every host", "gateway"),
+    }
+    assert found["10.240.1.5"].container == "web-1"
+    assert [entry.address for entry in survey.addresses(ENTRIES, HERE, OTHERS)] == [str(OTHERS)]
+
+
+def test_an_address_that_nobody_has_is_in_somebodys_block() -> None:
+    assert survey.holder(ENTRIES, ip_address("10.240.2.33")) == [("", str(THEIRS), "h2")]
+
+
+def test_with_the_store_away_nobody_is_taken_for_given_up() -> None:
+    last = {key: value for key, value in ENTRIES.items() if key.startswith(records.POOLS)}
+    assert [host.given_up for host in survey.hosts(last, HERE)] == [False, False]
+
+
+def test_the_picture_has_each_pool_with_the_blocks_that_are_held() -> None:
+    picture = survey.picture(ENTRIES, HERE, 3)
+    web, lan = picture.networks
+    first, second = web.pools
+    assert (first.pool, first.count, first.block_size) == (str(POOL), 256, 64)
+    assert [(held.block, held.host, held.given) for held in first.held] == [
+        (str(BLOCK), "h1", 1),
+        (str(THEIRS), "h2", 2),
+    ]
+    assert (second.count, second.held, web.encrypted) == (1 << 58, (), False)
+    assert (lan.network.backend, lan.encrypted, len(lan.pools)) == (None, False, 1)
+    assert picture.containers == 3
+
+
+def test_containers_of_all_hosts_once_also_where_a_host_told_nothing_of_its_own() -> None:
+    told = {
+        records.endpoint_key(POOL, "h1", "a" * 64): encode(endpoint("web-1", MINE)),
+        records.endpoint_key(POOL, "h2", "b" * 64): encode(endpoint("web-2", OTHERS)),
+        records.endpoint_key(POOL, "h2", "c" * 64): b"not a record",
+    }
+    for entries, names in ((told, ["web-1", "web-2"]), ({}, ["web-1"])):
+        found = survey.containers(entries, HERE)
+        assert [(each.name, each.network) for each in found] == [(name, "web") for name in names]
+    assert found[0].addresses == (str(MINE),)
+
+
+def endpoint(name: str, address: IPAddress) -> records.Endpoint:
+    return records.Endpoint("c0ffee", name, (name,), "web", (address,), "02:00:00:00:00:01", "nginx")
