@@ -15,6 +15,7 @@ costs the same whether there is one network or a thousand, and a peer that comes
 Accepting here says nothing to the tables of others; what they must let pass is in driver/firewall.py. A MAC says
 nothing here: every link is between two parties, and what arrives is judged by its address."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -138,6 +139,9 @@ chain hairpin {
 """
 
 
+CHAIN_NAMES = frozenset(re.findall(r"^chain (\w+)", CHAINS, re.MULTILINE))
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """An address from which a peer of the network sends to the tunnel's port."""
@@ -200,18 +204,31 @@ def _translation(endpoint: Endpoint, published: Published) -> tuple[str, str]:
 
 
 def whole(wanted: Sets) -> str:
-    """One transaction that leaves exactly this table, whatever was there."""
+    """One transaction that leaves exactly this table, whatever was there: for where it is missing or of another shape.
+
+    Where it is not, this loses packets: for some 30 us the kernel has the new rules and not yet the elements of the
+    new sets with ranges, in which nobody is within any network."""
     anew = f"table {TABLE}\ndelete table {TABLE}\n"
-    if not wanted:
-        return anew
+    return anew + _everything(wanted) if wanted else anew
+
+
+def again(found: Sets, wanted: Sets) -> str:
+    """One transaction that leaves exactly this table where it has the right shape, and these elements in its sets.
+
+    All rules are put there once more, but the sets stay: no packet meets one without an element that was there before
+    and is afterwards. The counters go on, too."""
+    return f"flush table {TABLE}\n" + _everything({}) + changes(found, wanted) if wanted else whole(wanted)
+
+
+def _everything(elements: Sets) -> str:
     counters = [f"counter {name} {{ }}" for name in COUNTERS]
-    return anew + "\n".join([f"table {TABLE} {{", *counters, *_declared(wanted), CHAINS, "}", ""])
+    return "\n".join([f"table {TABLE} {{", *counters, *_declared(elements), CHAINS, "}", ""])
 
 
-def _declared(wanted: Sets) -> Iterator[str]:
+def _declared(elements: Sets) -> Iterator[str]:
     for name, kind in (TYPES | MAPS).items():
-        elements = f" elements = {{ {_listed(wanted[name])} }};" if wanted[name] else ""
-        yield f"{'map' if name in MAPS else 'set'} {name} {{ {kind}{elements} }}"
+        with_these = f" elements = {{ {_listed(elements[name])} }};" if elements.get(name) else ""
+        yield f"{'map' if name in MAPS else 'set'} {name} {{ {kind}{with_these} }}"
 
 
 def changes(old: Sets, new: Sets) -> str:

@@ -5,11 +5,12 @@ import logging
 import socket
 import struct
 import subprocess
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
 from driver.errors import KernelError
-from driver.filter import TABLE, Member, Sets, changes, whole
+from driver.filter import ALL, CHAIN_NAMES, TABLE, Member, Sets, again, changes, whole
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,8 @@ class Nft:
                 self._listing = _listing()
             return
         intact = self._sets is not None and (quiet or _listing() == self._listing)
-        text = changes(self._sets, wanted) if self._sets is not None and intact else whole(wanted)
+        text = _put(changes(self._sets, wanted)) if self._sets is not None and intact else _put_anew(wanted)
         if text:
-            _run("-f", "-", stdin=text)
             log.info("filter changed", extra={"lines": text.count("\n"), "anew": not intact})
         self._sets, self._generation = wanted, read_generation()
         if text:
@@ -65,12 +65,9 @@ def read_generation() -> int:
 
 def read_members() -> frozenset[Member]:
     """Who may send to our tunnels as the kernel has it; nobody where the table is not there."""
-    found: list[tuple[int, int, str]] = []
-    for name in ("members4", "members6"):
-        done = _call("-j", "list", "set", *TABLE.split(), name)
-        for part in json.loads(done.stdout)["nftables"] if done.returncode == 0 else ():
-            found += [element["concat"] for element in part.get("set", {}).get("elem", ())]
-    return frozenset(Member(port, vni, ip_address(address)) for port, vni, address in found)
+    found = _read_table().sets
+    elements = (element.split(" . ") for name in ("members4", "members6") for element in found.get(name, ()))
+    return frozenset(Member(int(port), int(vni), ip_address(address)) for port, vni, address in elements)
 
 
 def read_ruleset() -> Any:
@@ -86,6 +83,53 @@ def read_dropped() -> dict[str, int]:
     done = _call("-j", "list", "counters", "table", *TABLE.split())
     parts = json.loads(done.stdout)["nftables"] if done.returncode == 0 else ()
     return {part["counter"]["name"]: part["counter"]["packets"] for part in parts if "counter" in part}
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Our table as the kernel has it: its sets and maps, elements worded as in driver/filter.py, and its chains."""
+
+    sets: Sets
+    chains: frozenset[str]
+
+
+def _read_table() -> _Table:
+    done = _call("-j", "-n", "list", "table", *TABLE.split())
+    parts = json.loads(done.stdout)["nftables"] if done.returncode == 0 else ()
+    found = [part.get("set") or part["map"] for part in parts if part.keys() & {"set", "map"}]
+    return _Table(
+        {one["name"]: frozenset(_element(element, one["type"]) for element in one.get("elem", ())) for one in found},
+        frozenset(part["chain"]["name"] for part in parts if "chain" in part),
+    )
+
+
+def _element(found: Any, kind: object = None) -> str:
+    """An element as nft reads it, from how libnftables-json(5) has it."""
+    match found:
+        case {"concat": parts}:
+            return " . ".join(map(_element, parts))
+        case {"prefix": {"addr": address, "len": length}}:
+            return f"{address}/{length}"
+        case [key, value]:
+            return f"{_element(key)} : {_element(value)}"
+    return f'"{found}"' if kind == "ifname" else str(found)
+
+
+def _put_anew(wanted: Sets) -> str:
+    """Make the table exactly this, whatever it is; the transaction that did it."""
+    found = _read_table()
+    if found.sets.keys() == set(ALL) and found.chains == CHAIN_NAMES:
+        try:
+            return _put(again(found.sets, wanted))
+        except KernelError as error:  # sets of other types, or chains elsewhere: another version's
+            log.info("filter of another shape", extra={"why": error})
+    return _put(whole(wanted))
+
+
+def _put(text: str) -> str:
+    if text:
+        _run("-f", "-", stdin=text)
+    return text
 
 
 def _listing() -> str:

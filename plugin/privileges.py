@@ -12,7 +12,7 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "flannelpy serve needs root: it changes this host's interfaces and routes"
     if absent := lacking(Path("/proc/self/status").read_text()):
-        return f"flannelpy serve needs {' and '.join(absent)}: give it the capabilities of contrib/flannelpy.service"
+        return f"flannelpy serve needs {' and '.join(absent)}: give it the capabilities that `flannelpy install` gives"
     return ""
 
 

@@ -235,10 +235,6 @@ def test_a_wrong_line_in_the_environment_file_is_told(root: Path) -> None:
     assert "FLANNELPY_LOG is 'loud'" in run(root, "install", "--yes").stderr
 
 
-def test_the_unit_in_contrib_is_the_one_that_is_installed() -> None:
-    assert (ROOT / "contrib/flannelpy.service").read_text() == installer.unit()
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
     path = tmp_path / "flannelpy.service"
