@@ -10,7 +10,10 @@ costs the same whether there is one network or a thousand, and a peer that comes
 * outward: networks with `-o gateway=direct` reach the world, by this host's address, but no Docker bridge; the world
   reaches their published ports.
 * input, tunnels: a tunnel's port takes packets from peers alone; for VXLAN, from peers of the very network that the
-  packet names. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like this host.
+  packet names. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like this host. Nor
+  may who is behind a bridge here, as Docker's other containers are, claim to be a peer: they may forge their source.
+* arriving: what is published at 127.0.0.1 is for this host alone. A neighbour on the link can send there, and the
+  kernel, which refuses such packets, asks only after the translation.
 
 Accepting here says nothing to the tables of others; what they must let pass is in driver/firewall.py. A MAC says
 nothing here: every link is between two parties, and what arrives is judged by its address."""
@@ -59,6 +62,7 @@ CHAINS = """
 chain sources {
     type filter hook prerouting priority raw; policy accept;
     iif "lo" accept
+    meta iifkind "bridge" udp dport @tunnels fib saddr . iif oif missing counter name strangers drop
     iifname "flv*" goto from_container
     iifname "fl.*" goto from_others
     ip saddr @pools4 goto from_others
@@ -112,6 +116,7 @@ chain outward {
 }
 chain arriving {
     type nat hook prerouting priority dstnat; policy accept;
+    ip daddr 127.0.0.0/8 return
     fib daddr type local goto published
 }
 chain sending {

@@ -272,7 +272,7 @@ class NetworkDriver:
         published = self._ports.take(endpoint, ports)
         try:
             self._journal.set_published(endpoint_id, published)
-            self._reconciler.settle(network.device)
+            self._reconciler.settle(BACKENDS[network.backend].devices(network))
         except Exception:
             self.withdraw_ports(network_id, endpoint_id)
             raise

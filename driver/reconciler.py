@@ -1,6 +1,7 @@
 """The loop that keeps the kernel as it should be: wait, read, compare, repair, for ever."""
 
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ SWEEP = 10.0  # seconds between two passes when nobody asks for one
 ROUNDS = 3  # a dropped link takes its routes along, so one pass may need a second look
 MOST_TOLD = 100  # operations: what is more than these is told in one line
 PATIENCE = 5.0  # seconds that a request waits for its pass
+AGAIN = 1.0  # seconds until a pass that broke off is tried again
 
 
 class Reconciler:
@@ -57,6 +59,7 @@ class Reconciler:
         self._kernel: Kernel | None = None
         self._sweep_at = 0.0
         self._errors: list[str] = []
+        self._broke_off = False  # the last pass: nothing is known to be as it should be
         self._underlay: Underlay | None = None
         self._last_underlay: Underlay | None = None
         self._moved = moved
@@ -97,13 +100,13 @@ class Reconciler:
         return o in self._last_put or (known is not None and known.get(o.key) == o)
 
     def settle(self, about: Collection[str]) -> None:
-        """Wait for a pass that begins after this call; KernelError if it failed on something that names one of
-        `about`."""
+        """Wait for a pass that begins after this call; KernelError if it broke off, or failed on something that names
+        one of `about`, which are links."""
         number = self.poke()
         with self._wanted:
             if not self._wanted.wait_for(lambda: self._done >= number or self._stopping, PATIENCE):
                 raise KernelError(f"the kernel's state was not settled in {PATIENCE:.0f} s; see the log of flannelpy")
-            errors = [error for error in self._errors if any(name in error for name in about)]
+            errors = [error for error in self._errors if self._broke_off or _words(error) & set(about)]
         if errors:
             raise KernelError(errors[0])
 
@@ -149,14 +152,20 @@ class Reconciler:
         try:
             if self._kernel is None:
                 self._kernel = self._open_kernel()
-            return self._pass(self._kernel, look)
+            errors = self._pass(self._kernel, look)
+            self._broke_off = False
+            return errors
         except KernelError as error:
-            self._forget_kernel()
+            self._break_off()
             return [str(error)]
         except Exception as error:  # the loop must live: what broke one pass is logged and tried again
             log.exception("a pass of the reconciler failed")
-            self._forget_kernel()
+            self._break_off()
             return [f"internal error: {error}"]
+
+    def _break_off(self) -> None:
+        self._broke_off, self._sweep_at = True, time.monotonic() + AGAIN
+        self._forget_kernel()
 
     def _forget_kernel(self) -> None:
         self._known = None
@@ -260,6 +269,11 @@ def _refused(underlay: Underlay | None, network: Network, remotes: tuple[Remote,
     backend = BACKENDS[network.backend]
     refusals = (underlay and backend.refusal(underlay, other) for other in remotes or ())
     return tuple(f"network {network.pools[0]}: {refusal}" for refusal in refusals if refusal)
+
+
+def _words(error: str) -> set[str]:
+    """Of a link's name, so that fl.7 is not found in fl.77."""
+    return set(re.split(r"[\s,:;]+", error))
 
 
 def _tell(done: Sequence[Operation]) -> None:

@@ -97,9 +97,11 @@ class Backend(Protocol):
 
 
 def no_common_family(underlay: Underlay, other: Remote) -> str | None:
-    """Why a tunnel that starts at this host's preferred address cannot end at that host; None if it can."""
-    if other.address(underlay.addresses[0].version):
+    """Why a tunnel that starts at this host's end of it cannot end at that host; None if it can."""
+    if other.address(underlay.local.version):
         return None
-    ours = " and ".join(str(address) for address in underlay.addresses)
     theirs = " and ".join(str(address) for address in other.addresses)
-    return f"host {other.host} has only {theirs} and this host tunnels from {ours}: give both an address of one family"
+    return (
+        f"host {other.host} has only {theirs} and this host tunnels from {underlay.local}: "
+        "give both an address of one family"
+    )

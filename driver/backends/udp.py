@@ -23,14 +23,14 @@ class Udp:
         return (network.device,)
 
     def overhead(self, underlay: Underlay) -> int:
-        return OVERHEAD[underlay.addresses[0].version]
+        return OVERHEAD[underlay.local.version]
 
     def objects(self, network: Network, host: str, underlay: Underlay, others: Collection[Remote]) -> Iterator[Object]:
         dev, source = network.device, {address.version: address for address in network.host_addresses}
         yield TunLink(dev)
-        yield Forwarder(dev, network.vni, network.port, underlay.addresses[0])
+        yield Forwarder(dev, network.vni, network.port, underlay.local)
         for other in others:
-            remote = other.address(underlay.addresses[0].version)
+            remote = other.address(underlay.local.version)
             if remote is None:
                 continue
             blocks = tuple(sorted(other.blocks, key=lambda block: (block.version, block)))

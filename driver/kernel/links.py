@@ -75,8 +75,9 @@ def read_network_link(name: str, link: Any) -> VxlanLink | BridgeLink | Wireguar
     data = info.get("data") if info else None
     mac = link.get("address")
     if info and info.get("kind") == "vxlan" and data:
-        local = data.get("vxlan_local") or data.get("vxlan_local6")
-        return VxlanLink(name, data.get("vxlan_id"), ip_address(local), data.get("vxlan_port"), mac)
+        # Somebody else's with our name may have none of these.
+        local = data.get("vxlan_local") or data.get("vxlan_local6") or "0.0.0.0"
+        return VxlanLink(name, data.get("vxlan_id") or 0, ip_address(local), data.get("vxlan_port") or 0, mac)
     if name.startswith(WIREGUARD_LINK):
         return WireguardLink(name, alive=bool(info and info.get("kind") == "wireguard"))
     if info and info.get("kind") == "tun":

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from socket import AF_UNSPEC
 
 from driver.errors import KernelError
 from driver.kernel import wire
@@ -23,11 +24,7 @@ class Notices:
         try:
             self._socket = open_socket(netns, GROUPS)  # before the links are asked for: none is missed
             enlarge(self._socket)
-            links = RawSocket(netns)
-            try:
-                self._names = dict(map(wire.read_link, links.dump(wire.GET_LINK, wire.IFINFO.pack(0, 0, 0, 0, 0))))
-            finally:
-                links.close()
+            self._netns, self._names = netns, _names_of_links(netns)
         except OSError as error:
             raise KernelError(f"no notices from the kernel: {error}") from error
 
@@ -37,6 +34,7 @@ class Notices:
             data = self._socket.recv(BUFFER)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
+                self._names = _names_of_links(self._netns)
                 return True  # too much at once: some of it is lost, and all must be looked at
             raise KernelError(f"no more notices from the kernel: {error}") from error
         concerns = [self._concerns_us(kind, payload) for kind, _, _, payload in wire.messages(data)]
@@ -48,12 +46,15 @@ class Notices:
             return wire.is_ours(payload) and (kind == wire.DEL_ROUTE or self._is_news_of_route(payload))
         if kind in (wire.NEW_LINK, wire.DEL_LINK):
             index, name = wire.read_link(payload)
-            self._names[index] = name
+            if kind == wire.NEW_LINK:
+                self._names[index] = name
+            elif payload[0] == AF_UNSPEC:  # a bridge tells so, as AF_BRIDGE, of a port that only leaves it
+                self._names.pop(index, None)
         elif kind in (wire.NEW_ADDRESS, wire.DEL_ADDRESS, wire.NEW_NEIGHBOUR, wire.DEL_NEIGHBOUR):
-            index = wire.index_of_neighbour(payload)  # at the same place in an address's message
+            # at the same place in an address's message
+            name = self._names.get(wire.index_of_neighbour(payload), "")
         else:
             return False
-        name = self._names.get(index, "")
         if kind in (wire.NEW_NEIGHBOUR, wire.DEL_NEIGHBOUR):
             ours = name.startswith(NETWORK_LINK)
             return ours and (kind == wire.DEL_NEIGHBOUR or self._is_news(wire.read_neighbour(payload, name)))
@@ -70,3 +71,11 @@ class Notices:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _names_of_links(netns: str | None) -> dict[int, str]:
+    links = RawSocket(netns)
+    try:
+        return dict(map(wire.read_link, links.dump(wire.GET_LINK, wire.IFINFO.pack(0, 0, 0, 0, 0))))
+    finally:
+        links.close()

@@ -75,6 +75,19 @@ def test_a_published_port_leads_to_the_container_from_everywhere(net: Net) -> No
     assert net.counted(0) == {}
 
 
+def test_what_is_published_at_loopback_is_not_for_the_neighbours_on_the_link(net: Net) -> None:
+    mac = json.loads(net.hosts[0].ip("-j", "link", "show", "eth0"))[0]["address"]
+    net.settle(0, net.sets(0, 0, 1, published=(Published(UDP, ip_address("127.0.0.1"), 5354, 53),)))
+    packet = udp_packet("192.0.2.2", "127.0.0.1", 5354, b"hello")
+    with udp_socket(net.places[0][0].namespace, "10.240.1.5", 53) as listening:
+        inside(net.hosts[1].name, lambda: send_frame(packet, mac))
+        with pytest.raises(TimeoutError):
+            listening.recv(100)
+        with udp_socket(net.hosts[0].name, "127.0.0.1") as client:
+            client.sendto(b"mine", ("127.0.0.1", 5354))
+        assert listening.recv(100) == b"mine"
+
+
 def test_a_published_port_ends_at_once(net: Net) -> None:
     net.settle(0, net.sets(0, 0, 1))
     assert caller(net, net.hosts[1].name, "192.0.2.1", 8080) == ""

@@ -8,14 +8,17 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_address
 
 import pytest
 
+from driver.backends.interface import Remote
 from driver.backends.vxlan import vtep_mac
 from driver.filter import members, sets
 from driver.nft import Nft, read_generation, read_members
 from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.kernel.containers import HOSTS, PORT, Net, Place, block, connected, network, remote, udp_socket
+from tests.lab.commands import wait_until
 from tests.packets import send_frame, udp_packet, vxlan_payload
 
 over_vxlan = pytest.mark.parametrize("net", ["vxlan"], indirect=True)
@@ -156,6 +159,33 @@ def test_a_peer_sends_from_its_own_blocks_into_that_network_alone(net: Net, vers
     host = Place(net.hosts[0].name, (str(HOSTS[0][0]), str(HOSTS[0][1])))
     assert not tunnelled(net, honest, host, vni=7, version=version, outer="192.0.2.2")
     assert net.counted(0) == {"injected": 3, "crossed": 2}
+
+
+@over_vxlan
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_container_behind_a_bridge_cannot_claim_to_be_a_peer(net: Net, end: int, version: int) -> None:
+    """One of Docker's, which may make packets of any kind, to a tunnel of its own host and to one of another."""
+    host, router = net.hosts[0], ("172.17.0.1", "fd99::1")
+    ip("link", "add", "docker0", "type", "bridge", netns=host.name)
+    ip("link", "add", "vethx", "type", "veth", "peer", "name", "eth0x", netns=host.name)
+    for words in (f"addr add {router[0]}/16 dev docker0", f"addr add {router[1]}/64 dev docker0 nodad"):
+        host.ip(*words.split())
+    for words in ("link set vethx master docker0", "link set docker0 up", "link set vethx up", "link set eth0x up"):
+        host.ip(*words.split())
+    mac = json.loads(host.ip("-j", "link", "show", "docker0"))[0]["address"]
+    inner = udp_packet(
+        "10.240.2.5" if version == 4 else "fd77:0::205", net.places[end][0].addresses[version == 6], 7, b""
+    )
+    third = Remote("h3", (ip_address("192.0.2.3"), ip_address("fd00:1::3")), ())
+    for number in (0, 1):
+        senders = members(network(0, net.backend), [remote(1 - number, 0), third])
+        net.settle(number, sets([network(0, net.backend)], senders))
+    forged = str(third.addresses[version == 6])
+    packet = udp_packet(forged, str(HOSTS[end][version == 6]), 8479, vxlan_payload(7, vtep_mac(f"h{end}", 7), inner))
+    inside(host.name, partial(send_frame, packet, mac, "eth0x"))
+    wait_until("it to be dropped", lambda: net.counted(0) == {"strangers": 1}, timeout=5)
+    assert net.counted(1) == {}
 
 
 @over_vxlan

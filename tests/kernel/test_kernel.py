@@ -225,6 +225,33 @@ def test_the_kernel_tells_of_harm_at_once(two_hosts: Hosts, harm: str) -> None:
         assert heard.wait(1)
 
 
+@pytest.mark.parametrize("kind", ["vxlan id 9 dstport 8479 dev eth0", "vxlan external dstport 8479", "bridge"])
+def test_a_link_with_a_name_of_ours_that_is_of_no_kind_of_ours_is_dropped(two_hosts: Hosts, kind: str) -> None:
+    a, _ = two_hosts
+    a.ip("link", "add", "fl.9", "type", *kind.split())
+    actual = a.kernel.read()
+    operations = plan(actual, {})
+    assert [str(o) for o in operations if str(o).startswith("- link")]
+    for operation in operations:
+        a.kernel.apply(operation)
+    assert a.kernel.read() == {}
+
+
+def test_links_that_are_gone_are_forgotten(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    a.kernel.add_veth("flv1", "flc1", 1450)
+    notices = Notices(a.name)
+    known = dict(notices._names)
+    for number in range(5):
+        a.kernel.add_veth(f"flv2{number}", f"flc2{number}", 1450)
+        a.kernel.delete_link(f"flv2{number}")
+    a.ip("link", "set", "eth0", "mtu", "1400")  # the last that is told
+    while not notices.wait():
+        pass
+    assert notices._names == known
+    notices.close()
+
+
 def test_what_the_kernel_tells_of_our_own_entries_is_no_news(two_hosts: Hosts) -> None:
     a, _ = two_hosts
     wanted = joined(two_hosts, "vxlan")[0]

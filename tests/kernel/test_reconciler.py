@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from driver.errors import KernelError
 from driver.forwarding import Forwarding
 from driver.journal import Journal
 from driver.kernel import Kernel, Notices
@@ -103,6 +104,25 @@ def test_a_look_comes_in_time_however_often_others_tell_something(bed: Bed, monk
         bed.tell(2, "h2" if number % 2 else None)
         time.sleep(0.05)
     assert bed.has_route(0)
+
+
+def test_a_pass_that_breaks_off_is_a_failure_for_whoever_waits(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(_: Kernel) -> State:
+        raise KernelError("reading the kernel's tables: no memory")
+
+    monkeypatch.setattr(Counted, "read", no_memory)
+    with pytest.raises(KernelError, match="no memory"):
+        bed.reconciler.settle(["fl.7"])
+    monkeypatch.undo()
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
+    bed.reconciler.settle(["fl.7"])
+
+
+def test_a_failure_is_of_the_link_that_it_names(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: ["fl.77, fl.78: no such table"])
+    bed.reconciler.settle(["fl.7"])
+    with pytest.raises(KernelError, match="no such table"):
+        bed.reconciler.settle(["fl.77"])
 
 
 def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Bed) -> None:

@@ -122,6 +122,10 @@ def test_a_tunnel_starts_from_the_family_that_peers_send_to() -> None:
     assert " local fd00:1::1 " in found[0]
     assert f"fdb {MAC} dst fd00:1::2 dev fl.7" in found
     assert "link fl.7 mtu 1430 up" in found
+    assert BACKENDS["vxlan"].refusal(v6, replace(OTHER, addresses=OTHER.addresses[1:])) is None
+    assert "tunnels from fd00:1::1" in (
+        BACKENDS["vxlan"].refusal(v6, replace(OTHER, addresses=OTHER.addresses[:1])) or ""
+    )
 
 
 @pytest.mark.parametrize(
