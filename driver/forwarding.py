@@ -20,15 +20,18 @@ class Forwarding:
         self._wanted: Sets = {}
         self._settled = False
         self._generation = 0
+        self._allowed: Sequence[int] | None = None  # IP versions that Docker's rules let pass
 
-    def settle(self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool) -> list[str]:
+    def settle(
+        self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool, rules: bool
+    ) -> list[str]:
         """What failed: it names the device of every network, since none is guarded. Without a `look` at what others
-        may have changed, only what is wanted anew is done."""
+        may have changed, or one at `rules` that others have changed, only what is wanted anew is done."""
         asked = networks, underlay.dev if underlay else None
         try:
             if asked != self._asked:
                 self._wanted, self._asked, self._settled = self._sets(*asked), asked, False
-            if look or not self._settled:
+            if look or not self._settled or (rules and self._disturbed()):
                 versions = {pool.version for local in networks for pool in local.network.pools}
                 self._settle(sorted(versions), asked[1])
                 self._settled = True
@@ -36,6 +39,10 @@ class Forwarding:
             self._settled = False
             return [f"{', '.join(local.network.device for local in networks) or 'no network'}: {error}"]
         return []
+
+    def _disturbed(self) -> bool:
+        """Whether anybody else has changed rules since the last time, as far as nftables has them."""
+        return self._generation != nft.read_generation()
 
     def _sets(self, networks: Sequence[LocalNetwork], dev: str | None) -> Sets:
         self._members = {local.network: self._known_members(local) for local in networks}
@@ -45,19 +52,18 @@ class Forwarding:
 
     def _settle(self, versions: Sequence[int], dev: str | None) -> None:
         """Our own rules first: what Docker is told to let pass must already be judged by them."""
-        self._nft.settle(self._wanted)
-        if self._may_differ():
+        alone = not self._disturbed()
+        changed = self._nft.settle(self._wanted)
+        alone = alone and nft.read_generation() == self._generation + changed
+        if not alone or self._allowed != versions or any(map(firewall.has_old_tables, firewall.TOOLS)):
             firewall.allow(versions)
-            self._generation = nft.read_generation()
+            self._allowed = versions
+        self._generation = nft.read_generation()
         if dev is not None:
             for version in versions:
                 if not sysctl.forwards(version):
                     firewall.close(version)
                 sysctl.ensure_forwarding(version, dev)
-
-    def _may_differ(self) -> bool:
-        """Whether anybody's rules have changed, as far as that can be told without running a command."""
-        return self._generation != nft.read_generation() or any(map(firewall.has_old_tables, firewall.TOOLS))
 
     def _known_members(self, local: LocalNetwork) -> frozenset[Member]:
         """Where the other hosts are not known, they stay who they were: before a restart, if need be."""

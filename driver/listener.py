@@ -3,18 +3,28 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from driver.errors import KernelError
-from driver.kernel import Notices
 
 log = logging.getLogger(__name__)
 
 COALESCE = 0.2  # seconds: a burst of changes is one pass
 
 
+class Notices(Protocol):
+    """Of something that may concern us."""
+
+    def wait(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 class Listener:
-    def __init__(self, poke: Callable[[], object], open_notices: Callable[[], Notices] = Notices) -> None:
-        self._poke, self._open_notices = poke, open_notices
+    def __init__(
+        self, poke: Callable[[], object], open_notices: Callable[[], Notices], coalesce: float = COALESCE
+    ) -> None:
+        self._poke, self._open_notices, self._coalesce = poke, open_notices, coalesce
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
@@ -37,7 +47,7 @@ class Listener:
         try:
             while not self._stopping.is_set():
                 if notices.wait():
-                    self._stopping.wait(COALESCE)
+                    self._stopping.wait(self._coalesce)
                     self._poke()
         finally:
             notices.close()

@@ -1,5 +1,6 @@
 """The only file that speaks nftables: puts our table there, and sees to it that it stays."""
 
+import errno
 import json
 import logging
 import socket
@@ -11,12 +12,15 @@ from typing import Any
 
 from driver.errors import KernelError
 from driver.filter import ALL, CHAIN_NAMES, TABLE, Member, Sets, again, changes, whole
+from driver.kernel import wire
+from driver.kernel.rawsocket import BUFFER
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
 NETLINK_NETFILTER = 12
-GET_GENERATION = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+NEW_GENERATION, GET_GENERATION = 10 << 8 | 15, 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN and GETGEN
+NFTABLES = 1 << 6  # the multicast group NFNLGRP_NFTABLES
 REQUEST = 1  # NLM_F_REQUEST
 HEADERS = 20  # bytes of nlmsghdr and nfgenmsg
 ATTRIBUTE = 4  # bytes before an attribute's value
@@ -30,8 +34,9 @@ class Nft:
         self._listing: str | None = None  # how the kernel shows the table; None: not looked since the last change
         self._generation = 0
 
-    def settle(self, wanted: Sets) -> None:
-        """Make the table exactly this; nothing is run where neither that nor any rule of this host has changed.
+    def settle(self, wanted: Sets) -> bool:
+        """Make the table exactly this; whether it was changed. Nothing is run where neither that nor any rule of this
+        host has changed.
 
         A listing takes long where there are thousands of peers, so none follows a change of ours that was the only
         one: the next call makes it."""
@@ -40,7 +45,7 @@ class Nft:
         if quiet and wanted == self._sets:
             if self._listing is None:
                 self._listing = _listing()
-            return
+            return False
         intact = self._sets is not None and (quiet or _listing() == self._listing)
         text = _put(changes(self._sets, wanted)) if self._sets is not None and intact else _put_anew(wanted)
         if text:
@@ -49,6 +54,31 @@ class Nft:
         if text:
             only_ours = intact and self._generation == generation + 1
             self._listing = None if only_ours else _listing()
+        return bool(text)
+
+
+class RuleNotices:
+    """What the kernel tells when anybody changes rules: those of nftables, and of an iptables that writes such."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+            self._socket.bind((0, NFTABLES))
+        except OSError as error:
+            raise KernelError(f"no notices of rules from the kernel: {error}") from error
+
+    def wait(self) -> bool:
+        """Block until the kernel tells something; whether that is the end of a change. KernelError when closed."""
+        try:
+            data = self._socket.recv(BUFFER)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return True  # some of it is lost
+            raise KernelError(f"no more notices of rules from the kernel: {error}") from error
+        return any(kind == NEW_GENERATION for kind, *_ in wire.messages(data))
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def read_generation() -> int:

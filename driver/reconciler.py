@@ -54,6 +54,7 @@ class Reconciler:
         self._asked = self._done = 0
         self._stopping = False
         self._look = True  # whether the next pass must look at the kernel
+        self._look_at_rules = False
         self._known: dict[Key, Object] | None = None  # where the kernel stands, if it was as it should be
         self._last_put: set[Object] = set()  # by the last operations, of which the kernel may not yet have told
         self._kernel: Kernel | None = None
@@ -87,10 +88,15 @@ class Reconciler:
         from the last pass; whether it was so is for the sweep."""
         self._ask(look=False)
 
-    def _ask(self, *, look: bool) -> int:
+    def rules_changed(self) -> int:
+        """Ask for a pass soon that looks at rules, if somebody else has changed any: most changes are our own."""
+        return self._ask(look=False, rules=True)
+
+    def _ask(self, *, look: bool, rules: bool = False) -> int:
         with self._wanted:
             self._asked += 1
             self._look |= look
+            self._look_at_rules |= rules
             self._wanted.notify_all()
             return self._asked
 
@@ -136,8 +142,9 @@ class Reconciler:
         while not self._stopping:
             with self._wanted:
                 number, look, self._look = self._asked, self._look, False
+                rules, self._look_at_rules = self._look_at_rules, False
             began = time.monotonic()
-            errors = self._safe_pass(look or began >= self._sweep_at)
+            errors = self._safe_pass(look or began >= self._sweep_at, rules)
             with self._wanted:
                 self._ended = time.monotonic()
                 self.passes, self.pass_seconds = self.passes + 1, self.pass_seconds + self._ended - began
@@ -148,11 +155,11 @@ class Reconciler:
                 self._wanted.wait_for(lambda: self._asked > self._done or self._stopping, max(left, 0))
         self._forget_kernel()
 
-    def _safe_pass(self, look: bool) -> list[str]:
+    def _safe_pass(self, look: bool, rules: bool) -> list[str]:
         try:
             if self._kernel is None:
                 self._kernel = self._open_kernel()
-            errors = self._pass(self._kernel, look)
+            errors = self._pass(self._kernel, look, rules)
             self._broke_off = False
             return errors
         except KernelError as error:
@@ -178,7 +185,7 @@ class Reconciler:
             if error not in self._errors:
                 log.error("not as it should be", extra={"why": error})
 
-    def _pass(self, kernel: Kernel, look: bool) -> list[str]:
+    def _pass(self, kernel: Kernel, look: bool, rules: bool) -> list[str]:
         """What is not as it should be, after doing what can be done about it."""
         doors = Doors(kernel, self._doors)
         errors: list[str] = []
@@ -186,7 +193,7 @@ class Reconciler:
         if looks:
             errors = self._repair(doors)
         networks = self._networks()
-        errors += self._forwarding.settle(self._underlay, networks, look=looks)
+        errors += self._forwarding.settle(self._underlay, networks, look=looks, rules=rules)
         return errors + [text for local in networks for text in _refused(self._underlay, local.network, local.remotes)]
 
     def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:

@@ -23,6 +23,7 @@ from driver.kernel import KeptKernel, Notices
 from driver.listener import Listener
 from driver.membership import Membership
 from driver.network_driver import NetworkDriver
+from driver.nft import RuleNotices
 from driver.offload import Offloads
 from driver.ports import Ports
 from driver.reconciler import Reconciler
@@ -133,9 +134,10 @@ def assemble(settings: Settings) -> Parts:
     metrics.watch(Tally(sources, observer).counts)
     web = WebServer(build_app(observer, metrics), settings.http)
     listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
+    rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
-    own: list[Worker] = [ports, reconciler, listener, watch, lender, addressing.mirror, heart, upkeep, web]
+    own: list[Worker] = [ports, reconciler, listener, rules, watch, lender, addressing.mirror, heart, upkeep, web]
     agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local])
     doctor, tracer = Doctor(sources), Tracer(sources)
     return Parts(host, store, local, ipam, driver, tenancy, collector, observer, doctor, tracer, metrics, agent, forget)

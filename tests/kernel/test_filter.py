@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
@@ -15,7 +16,7 @@ import pytest
 from driver.backends.interface import Remote
 from driver.backends.vxlan import vtep_mac
 from driver.filter import members, sets
-from driver.nft import Nft, read_generation, read_members
+from driver.nft import Nft, RuleNotices, read_generation, read_members
 from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.kernel.containers import HOSTS, PORT, Net, Place, block, connected, network, remote, udp_socket
 from tests.lab.commands import wait_until
@@ -313,6 +314,20 @@ def test_a_table_of_another_shape_is_replaced(net: Net, other: str) -> None:
     host.run("nft", other)
     settle_anew(net)
     assert host.run("nft", "-s", "list", "table", "inet", "flannelpy").stdout == before
+
+
+@over_vxlan
+def test_the_kernel_tells_when_anybody_changes_rules(net: Net) -> None:
+    host = net.hosts[0]
+    notices = inside(host.name, RuleNotices)
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(lambda: any(told for told in iter(notices.wait, None)))
+        net.settle(0, net.sets(0, 0, 1))  # nothing to be done
+        with pytest.raises(TimeoutError):
+            told.result(0.3)
+        host.run("iptables", "-N", "SOMEBODYS")
+        assert told.result(5)
+    notices.close()
 
 
 @over_vxlan
