@@ -44,17 +44,23 @@ class Nft:
         quiet = generation == self._generation
         if quiet and wanted == self._sets:
             if self._listing is None:
-                self._listing = _listing()
+                self._look(generation)
             return False
         intact = self._sets is not None and (quiet or _listing() == self._listing)
         text = _put(changes(self._sets, wanted)) if self._sets is not None and intact else _put_anew(wanted)
-        if text:
-            log.info("filter changed", extra={"lines": text.count("\n"), "anew": not intact})
         self._sets, self._generation = wanted, read_generation()
         if text:
-            only_ours = intact and self._generation == generation + 1
-            self._listing = None if only_ours else _listing()
+            log.info("filter changed", extra={"lines": text.count("\n"), "anew": not intact})
+            self._listing = None
+            if self._generation != generation + 1:
+                self._sets = None  # others changed rules meanwhile, maybe these: the next call puts all there again
         return bool(text)
+
+    def _look(self, generation: int) -> None:
+        """How the kernel shows what was put there, if nobody has changed it since."""
+        listing = _listing()
+        if read_generation() == generation:
+            self._listing = listing
 
 
 class RuleNotices:
