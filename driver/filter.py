@@ -188,10 +188,9 @@ def sets(
     for sender in senders:
         found[f"peers{sender.address.version}"].add(f"{sender.port} . {sender.address}")
         found[f"members{sender.address.version}"].add(f"{sender.port} . {sender.vni} . {sender.address}")
+    for name, leads in _translations(endpoints).items():
+        found[name] = {f"{key} : {target}" for key, target in leads.items()}
     for endpoint in endpoints:
-        for published in endpoint.published:
-            name, element = _translation(endpoint, published)
-            found[name].add(element)
         for address in endpoint.addresses if endpoint.published else ():
             found[f"selves{address.version}"].add(f"{address} . {address}")
     if uplink is not None:
@@ -199,13 +198,25 @@ def sets(
     return {name: frozenset(elements) for name, elements in found.items()}
 
 
-def _translation(endpoint: Endpoint, published: Published) -> tuple[str, str]:
+def _translations(endpoints: Collection[Endpoint]) -> dict[str, dict[str, str]]:
+    """By map, where published ports lead. One that two containers claim leads to the first: the kernel takes no two
+    elements of one key, and with them nothing of the whole transaction."""
+    found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
+    for endpoint in endpoints:
+        for published in endpoint.published:
+            name, key, target = _translation(endpoint, published)
+            found[name].setdefault(key, target)
+    return found
+
+
+def _translation(endpoint: Endpoint, published: Published) -> tuple[str, str, str]:
+    """The map, its key, and what the key leads to."""
     host, version = published.host_address, published.host_address.version
     target = next(address for address in endpoint.addresses if address.version == version)
-    to = f"{published.host_port} : {target} . {published.port}"
+    to = f"{target} . {published.port}"
     if host.is_unspecified:
-        return f"everywhere{version}", f"{published.protocol} . {to}"
-    return f"published{version}", f"{published.protocol} . {host} . {to}"
+        return f"everywhere{version}", f"{published.protocol} . {published.host_port}", to
+    return f"published{version}", f"{published.protocol} . {host} . {published.host_port}", to
 
 
 def whole(wanted: Sets) -> str:

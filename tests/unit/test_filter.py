@@ -91,5 +91,14 @@ def test_published_ports_of_every_address_and_of_one() -> None:
     assert found["uplinks"] == {'"eth0"'}
 
 
+def test_a_port_that_two_containers_claim_leads_to_one() -> None:
+    published = (Published(6, ip_address("0.0.0.0"), 8080, 80),)
+    first, second = (
+        Endpoint(name, "web", (ip_address(address),), "02:00:00:00:00:05", published)
+        for name, address in (("e", "10.240.1.5"), ("f", "10.240.1.6"))
+    )
+    assert sets([replace(WEB, direct=True)], [], [first, second])["everywhere4"] == {"6 . 8080 : 10.240.1.5 . 80"}
+
+
 def test_an_internal_network_leads_nowhere() -> None:
     assert sets([replace(WEB, direct=True, internal=True)], [])["outward4"] == set()
