@@ -4,6 +4,7 @@ Certain means: the Engine gave a whole answer, twice, some time apart, in which 
 older than any call of Docker's can take. What cannot be asked is kept."""
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ class GoneEndpoint:
 class LeakedAddress:
     pool_id: PoolId
     address: IPAddress
+    since: float  # when it was given: given again, it is something else
 
     def __str__(self) -> str:
         return f"address {self.address} of pool {self.pool_id}, which no container has"
@@ -54,6 +56,7 @@ class LeakedPool:
     """The pool is held for more networks than Docker has: a `docker network create` failed halfway."""
 
     pool_id: PoolId
+    since: float  # when it was last held for one more
 
     def __str__(self) -> str:
         return f"a hold on pool {self.pool_id}, which no network uses"
@@ -88,12 +91,12 @@ def find(ours: Ours, engine: Collection[EngineNetwork], now: float) -> Iterator[
         for address, lease in leases.items():
             old = lease.released is None and now - lease.since > YOUNG
             if old and lease.kind in (ENDPOINT, BORROWED) and address not in used:
-                yield LeakedAddress(replace(PoolId.parse(lease.pool_id), space=space), address)
+                yield LeakedAddress(replace(PoolId.parse(lease.pool_id), space=space), address, lease.since)
     uses = Counter(pool_id for network in engine for pool_id in network.pools)
     uses.update(PoolId(network.pools[0]) for network in ours.networks if network.adopted)
     for pool_id, held in ours.held.items():
         if held.uses > uses[pool_id] and now - held.since > YOUNG:
-            yield LeakedPool(pool_id)
+            yield LeakedPool(pool_id, held.since)
 
 
 class Freeing(Protocol):
@@ -120,6 +123,7 @@ class Collector:
         self._engine, self._ours, self._driver, self._ipam, self._clock = engine, ours, driver, ipam, clock
         self._suspects: dict[Garbage, float] = {}
         self._looked = 0.0
+        self._collecting = threading.Lock()
         self.freed = 0
 
     def look(self) -> list[Garbage]:
@@ -127,17 +131,24 @@ class Collector:
         return list(find(self._ours(), self._engine(), self._clock()))
 
     def collect(self) -> list[Garbage]:
-        """One look; frees what was missing for long enough, and returns that."""
-        now, found = self._clock(), self.look()
-        self._looked = now
-        self._suspects = {item: self._suspects.get(item, now) for item in found}
-        certain = [item for item, since in self._suspects.items() if now - since >= CONFIRMED]
-        for item in certain:
-            self._free(item)
-            del self._suspects[item]
-            self.freed += 1
-            log.warning("freed", extra={"what": item})
-        return certain
+        """One look; frees what was missing for long enough, and returns that. One caller after the other."""
+        with self._collecting:
+            now, engine = self._clock(), self._engine()
+            found = find(self._ours(), engine, now)
+            self._looked = now
+            self._suspects = {item: self._suspects.get(item, now) for item in found}
+            certain = [item for item, since in self._suspects.items() if now - since >= CONFIRMED]
+            return [item for item in certain if self._collect(item, engine)]
+
+    def _collect(self, item: Garbage, engine: Collection[EngineNetwork]) -> bool:
+        """Looks at our records again: Docker may have got the same thing from us while others were freed."""
+        del self._suspects[item]
+        if item not in find(self._ours(), engine, self._clock()):
+            return False
+        self._free(item)
+        self.freed += 1
+        log.warning("freed", extra={"what": item})
+        return True
 
     def suspected(self) -> list[Garbage]:
         """What was missing in Docker in more than one look, and is not yet certain to be gone."""

@@ -6,31 +6,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from ipam import blocks
 from store.ip import IPAddress, IPNetwork
 
 
 class BlockBook:
     def __init__(
-        self, pool: IPNetwork, block: IPNetwork, given: Iterable[IPAddress], released: Mapping[IPAddress, float]
-    ):
-        """`released` maps addresses that came back to the moment they did."""
+        self,
+        block: IPNetwork,
+        usable: Iterable[IPAddress],
+        given: Iterable[IPAddress],
+        released: Mapping[IPAddress, float],
+    ) -> None:
+        """`usable` are those that may be given; `released` maps those that came back to the moment they did."""
         self.block = block
         self._given = set(given)
         self._in_order: tuple[IPAddress, ...] | None = None
         self._resting = dict(sorted(released.items(), key=lambda item: item[1]))
         known = self._given | self._resting.keys()
-        self._fresh = deque(address for address in blocks.usable(pool, block) if address not in known)
+        self._fresh = deque(address for address in usable if address not in known)
 
     def choose(
-        self, released_before: float, refused: Callable[[IPAddress], bool], within: IPNetwork | None
+        self, now: float, rest: float, refused: Callable[[IPAddress], bool], within: IPNetwork | None
     ) -> IPAddress | None:
-        """The lowest address that was never used, else the one that has rested longest; `refused` ones never."""
+        """The lowest address that was never used, else the one that has rested longest; `refused` ones never.
+
+        A release that lies ahead of `now` was before the clock was set back: nobody knows how long ago."""
         for address in self._fresh:
             if not refused(address) and (within is None or address in within):
                 return address
         for address, released in self._resting.items():
-            if released > released_before:
+            if now - rest < released <= now:
                 return None
             if not refused(address) and (within is None or address in within):
                 return address

@@ -32,14 +32,18 @@ class Holdings:
 
     def take_block(self, pool_id: PoolId, wanted: IPAddress | None = None) -> None:
         pool = pool_id.pool
+        if (gateway := self._ledger.of(pool).gateway) is not None:
+            self._pools.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
         claim = self._pools.take_block(pool_id, tuple(self._ledger.of(pool).blocks), wanted)
         self._add_block(pool, claim)
         log.info("block taken", extra={"pool": pool, "block": claim.block})
 
     def _add_block(self, pool: IPNetwork, claim: Claim, *, dockers: bool = False) -> None:
         """Its loans are read after it became ours: from then on nobody else can grant one."""
-        lent = [address for address in self._lending.borrowed(pool) if address in claim.block]
-        for address in self._ledger.of(pool).add_block(claim.block, claim.reserved, lent, dockers=dockers):
+        loans = {address: host for address, host in self._lending.borrowed(pool).items() if address in claim.block}
+        lent = [address for address, host in loans.items() if host != self._pools.host]
+        back = [address for address, host in loans.items() if host == self._pools.host]
+        for address in self._ledger.of(pool).add_block(claim.block, claim.reserved, lent, back, dockers=dockers):
             log.error(DOUBLY_USED, extra={"address": address})
 
     def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
@@ -51,15 +55,17 @@ class Holdings:
         """Take the next block before the last one is full, so that an outage of the store finds addresses at hand."""
         for pool_id in self._ledger.journal.pool_ids():
             with self._ledger.lock(pool_id.pool):
-                books = [b for b in self._ledger.of(pool_id.pool).books() if overlap(b.block, pool_id.range or b.block)]
+                journal = self._ledger.of(pool_id.pool)
+                books = [b for b in journal.books() if overlap(b.block, pool_id.range or b.block)]
                 size = max((book.block.num_addresses for book in books), default=0)
-                if pool_id.range is None and sum(book.free for book in books) < size // LOW_WATER:
+                ours = pool_id.range is None and not journal.is_dockers
+                if ours and sum(book.free for book in books) < size // LOW_WATER:
                     self._need_next_block(pool_id)
 
     def _need_next_block(self, pool_id: PoolId) -> None:
         try:
             self.take_block(pool_id)
-        except PoolExhausted as error:
+        except (PoolExhausted, PoolConflict) as error:
             log.debug("no next block", extra={"pool": pool_id, "why": error})
 
     # after a lost lease
@@ -93,7 +99,7 @@ class Holdings:
     def _join_again(self, pool: IPNetwork, journal: PoolJournal) -> None:
         """With the properties that it had when our blocks were cut out of it."""
         gateway = journal.gateway
-        if gateway is not None and any(held.dockers for held in journal.blocks.values()):
+        if gateway is not None and journal.is_dockers:
             self._pools.adopt(pool, gateway)
             return
         self._pools.join(pool, next((block.prefixlen for block in journal.blocks), None))

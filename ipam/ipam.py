@@ -60,11 +60,17 @@ class Ipam:
             pool_id = PoolId(request.pool, request.range)
         with self._ledger.lock(pool_id.pool):
             self._end_half_done_leave(pool_id.pool)
+            self._refuse_dockers(pool_id.pool)
             self._pools.join(pool_id.pool, block_prefix)
             self._holdings.need_block(pool_id)
             self._journal.hold(pool_id)
         log.info("pool held", extra={"pool": pool_id})
         return pool_id, pool_id.pool
+
+    def _refuse_dockers(self, pool: IPNetwork) -> None:
+        """Two who give addresses out of one pool would give the same ones."""
+        if self._journal.pool(pool).is_dockers:
+            raise PoolConflict(f"pool {pool} belongs to Docker's own IPAM on this host; choose another --subnet")
 
     def release_pool(self, pool_id: PoolId) -> None:
         """One network less; an unknown pool is fine. What the store cannot be told now is told by `settle`."""
@@ -240,9 +246,9 @@ class Ipam:
         return self._free_address(pool_id, journal)
 
     def _choose(self, pool_id: PoolId, journal: PoolJournal, rest: float) -> IPAddress | None:
-        released_before = self._clock() - rest
+        now = self._clock()
         for book in journal.books():
-            address = book.choose(released_before, journal.is_reserved, pool_id.range)
+            address = book.choose(now, rest, journal.is_reserved, pool_id.range)
             if address is not None:
                 return address
         return None

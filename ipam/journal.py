@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
+from ipam import blocks
 from ipam.book import BlockBook
 from ipam.model import PoolId
 from store.interface import Store
@@ -65,9 +66,10 @@ class PoolJournal:
     def _book(self, block: IPNetwork) -> BlockBook:
         here = {address: lease for address, lease in self.leases.items() if address in block}
         given = [address for address, lease in here.items() if lease.released is None]
-        return BlockBook(
-            self._pool, block, given, {a: lease.released for a, lease in here.items() if lease.released is not None}
-        )
+        released = {a: lease.released for a, lease in here.items() if lease.released is not None}
+        # Docker's own IPAM may have a pool of millions: nothing of it is ours to give.
+        usable = () if self.blocks[block].dockers else blocks.usable(self._pool, block)
+        return BlockBook(block, usable, given, released)
 
     # the gateway
 
@@ -87,21 +89,24 @@ class PoolJournal:
         block: IPNetwork,
         reserved: tuple[IPAddress, ...],
         lent: Collection[IPAddress],
+        back: Collection[IPAddress] = (),
         *,
         dockers: bool = False,
     ) -> list[IPAddress]:
-        """`lent` first: after a crash between the two, the block is not ours yet and is looked at again.
+        """`lent` are those that other hosts have, `back` those that this host has borrowed until now, or that a crash
+        left so. They come first: after a crash between the two, the block is not ours yet and is looked at again.
 
-        Returns which of `lent` are in use here, too; they belong to the other hosts from now on."""
+        Returns which of `lent` are in use here, too; they belong to the other hosts from now on, whatever we knew."""
         doubly = []
         for address in lent:
             lease = self.leases.get(address)
-            own = lease is not None and lease.kind in (ENDPOINT, HOST)
-            rests = lease is not None and lease.kind == LENT and lease.released is not None
-            if lease is None or own or rests:
+            if lease is None or lease.kind != LENT or lease.released is not None:
                 self._leases.put(address, Lease("", LENT))
-            if lease is not None and own and lease.released is None:
+            if lease is not None and lease.kind in (ENDPOINT, HOST, BORROWED) and lease.released is None:
                 doubly.append(address)
+        for address in back:
+            if address not in self.leases:
+                self._leases.put(address, Lease("", LENT))
         self._blocks.put(block, HeldBlock(reserved, dockers))
         self._books[block] = self._book(block)
         return doubly
@@ -113,6 +118,11 @@ class PoolJournal:
         self._blocks.remove(block)
         self._books.pop(block, None)
         return {address: lease for address, lease in here.items() if lease.released is None}
+
+    @property
+    def is_dockers(self) -> bool:
+        """Whether Docker's own IPAM gives the pool's addresses out."""
+        return any(held.dockers for held in self.blocks.values())
 
     def block_of(self, address: IPAddress) -> IPNetwork | None:
         return next((block for block in self.blocks if address in block), None)

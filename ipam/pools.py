@@ -188,8 +188,9 @@ class Pools:
 
     def _claim(self, pool: IPNetwork, opened: Opened[records.Pool], block: IPNetwork) -> bool:
         """Take a free block, or make sure of one that is ours already."""
-        tenancy = self._tenancy.check()
-        return self._store.commit(opened.check(shared(pool)), tenancy, self._ours_or_free(pool, block))
+        # As a member: a claim that arrives late, when this host has left the pool, must not leave a block behind.
+        tenancy, member = self._tenancy.check(), self._member(pool)
+        return self._store.commit(opened.check(shared(pool)), tenancy, member, self._ours_or_free(pool, block))
 
     def _ours_or_free(self, pool: IPNetwork, block: IPNetwork) -> Change:
         key, mine = records.block_key(pool, block), encode(records.Block(self.host))
@@ -211,7 +212,8 @@ class Pools:
                 raise HeldElsewhere(pool, wanted, block, owners[block])
             return block
         for block, owner in owners.items():
-            if owner == self.host and block not in held and overlap(block, pool_id.range or pool):
+            ours = owner == self.host and block not in held and block.prefixlen == prefix
+            if ours and overlap(block, pool_id.range or pool):
                 return block
         found = blocks.free_block(pool, prefix, owners, self.host, pool_id.range)
         if found is None:

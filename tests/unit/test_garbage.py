@@ -1,7 +1,10 @@
 """Garbage is what the Engine positively does not have, twice, and long enough."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -122,6 +125,48 @@ def test_nothing_is_freed_on_one_look_nor_without_an_answer() -> None:
     found: list[Garbage] = collector.collect()
     assert len(found) == collector.freed == 2
     assert freed.calls == [("n1", "e1"), "10.240.1.5"]
+
+
+def test_what_is_given_again_between_the_look_and_the_freeing_is_kept() -> None:
+    """While Docker is asked, or something else is freed, it may have got the very same address and pool from us."""
+    now = [1e6]
+    given = OURS.leases["", POOL][ip_address("10.240.1.5")]
+    records = [replace(OURS, endpoints=(), held={POOL_ID: Held(2, since=0)})]
+
+    class Meanwhile(Freed):
+        def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+            again = {address: replace(given, since=now[0])}
+            records[0] = replace(records[0], leases={("", POOL): again}, held={POOL_ID: Held(2, since=now[0])})
+
+    freed = Meanwhile()
+    collector = Collector(lambda: [replace(ENGINE, endpoints={})], lambda: records[0], freed, freed, lambda: now[0])
+    collector.collect()
+    now[0] += CONFIRMED
+    assert [str(item) for item in collector.look()] == [
+        "address 10.240.1.5 of pool 10.240.0.0/18, which no container has",
+        "a hold on pool 10.240.0.0/18, which no network uses",
+    ]
+    collector.collect()
+    assert freed.calls == []
+    assert collector.collect() == []
+
+
+def test_two_collect_one_after_the_other() -> None:
+    freed, now, together = Freed(), [1e6], Barrier(2)
+
+    def ask() -> list[EngineNetwork]:
+        with suppress(BrokenBarrierError):
+            together.wait(0.2)  # both ask at once, if they can
+        return [replace(ENGINE, endpoints={})]
+
+    collector = Collector(ask, lambda: OURS, freed, freed, lambda: now[0])
+    collector.collect()
+    now[0] += CONFIRMED
+    together.reset()
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(collector.collect) for _ in range(2)]:
+            done.result()
+    assert len(freed.calls) == collector.freed
 
 
 def test_the_engines_answer_is_read() -> None:

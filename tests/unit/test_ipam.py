@@ -1,5 +1,6 @@
 """The IPAM driver over real stores in memory: several hosts share one, each has a journal of its own."""
 
+import time
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -529,3 +530,39 @@ def test_an_address_that_came_back_from_its_borrower_is_given_at_once_when_the_p
         holder.give(pool)
     borrower.release(pool, only)
     assert holder.give(pool) == only
+
+
+# --- Docker's own IPAM
+
+
+def test_a_pool_of_dockers_own_is_given_out_by_docker_alone(a: Host) -> None:
+    """Were it ours for another driver's network, both would give the lowest address to their first container."""
+    pool = ip_network("10.230.0.0/24")
+    assert a.ipam.adopt(pool, ip_address("10.230.0.1")) is None
+    with pytest.raises(PoolConflict, match="belongs to Docker's own IPAM on this host"):
+        a.create(pool, routed=False)
+    a.ipam.keep_in_hand()
+    assert list(a.journal.pool(pool).blocks) == [pool]
+    a.ipam.disown(pool)
+    assert a.cluster.held_keys() == []
+    assert a.create(pool, routed=False)
+
+
+def test_a_wide_pool_of_dockers_own_costs_nothing(a: Host) -> None:
+    """It was a list of its sixteen million addresses."""
+    began = time.process_time()
+    assert a.ipam.adopt(ip_network("10.0.0.0/8"), ip_address("10.0.0.1")) is None
+    a.restart()
+    assert time.process_time() - began < 1
+
+
+# --- clocks
+
+
+def test_a_clock_set_back_hides_no_address(a: Host) -> None:
+    pool = a.create(ip_network("10.230.0.0/29"))
+    given = [a.give(pool) for _ in range(5)]
+    for address in given:
+        a.release(pool, address)
+    a.clock.off -= 3600
+    assert {a.give(pool) for _ in range(5)} == set(given)

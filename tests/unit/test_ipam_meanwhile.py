@@ -7,7 +7,8 @@ from ipaddress import ip_network
 import pytest
 
 from cluster.reclaim import close_empty, give_up
-from ipam.errors import AddressTaken, NoSuchPool
+from ipam.errors import AddressTaken, NoSuchPool, PoolConflict, PoolExhausted
+from ipam.lending import Lending
 from ipam.model import PoolId
 from ipam.pools import HeldElsewhere
 from ipam.tenancy import NameTaken
@@ -432,3 +433,62 @@ def later(answer: Callable[[IPNetwork], None], where: IPNetwork, host: Host, lat
     if late:
         host.settle()
         late.pop()()
+
+
+def test_a_loan_to_a_third_host_is_not_hidden_by_ones_own_old_one(cluster: Cluster, a: Host, b: Host) -> None:
+    """b gave an address back, did not hear so, and takes the block by the time that a third host has the address."""
+    pool = a.create(TINY)
+    lent = next(address for address in next(iter(a.journal.pool(TINY).blocks)) if str(address) not in NEVER)
+    block = a.journal.pool(TINY).block_of(lent)
+    b.create(TINY)
+    assert b.give(pool, str(lent)).ip == lent
+    b.journal.pool(TINY).take_back(lent)  # released, and its return is noted, and told; no answer comes
+    b.journal.pool(TINY).note_returning(lent)
+    Lending(cluster.store, "b", b.tenancy).give_back(TINY, lent)
+    third = cluster.host("c")
+    third.create(TINY)
+    a.settle()
+    assert third.give(pool, str(lent)).ip == lent
+    a.remove(pool)
+    assert block is not None
+    b.ipam._holdings.take_block(pool, lent)
+    b.settle()
+    assert b.journal.pool(TINY).block_of(lent) == block
+    with pytest.raises(AddressTaken, match="in use on host c, which borrowed it"):
+        b.give(pool, str(lent))
+    b.clock.off += 3600
+    given = set()
+    with suppress(PoolExhausted):
+        while True:
+            given.add(b.give(pool).ip)
+    assert lent not in given
+
+
+def test_a_claim_that_comes_when_the_host_has_left_the_pool_leaves_no_block(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    late: list[Callable[[], object]] = []
+    line = a.line
+    a.line = SwitchedLine(line, lambda: LATE, late)  # type: ignore[assignment]
+    a.restart()
+    with pytest.raises(StoreUnavailable):
+        a.ipam._holdings.take_block(pool)
+    a.line = line
+    a.restart()
+    a.remove(pool)
+    assert blocks_of(cluster, "a") == set()
+    for write in late:
+        write()
+    assert blocks_of(cluster, "a") == set()
+
+
+def test_a_pool_made_anew_with_another_gateway_gives_no_address_here(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    b.create(gateway="10.240.20.1")
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    with pytest.raises(PoolConflict, match=r"gateway 10\.240\.20\.1"):
+        a.give(pool)
