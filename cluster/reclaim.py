@@ -3,7 +3,7 @@ itself seen the record stand still for the whole lease time, while the store was
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from driver.membership import close_network
 from ipam.pools import close_pool
@@ -70,7 +70,15 @@ class Reclaimer:
             for host, version in versions.items()
             if host != self._host
         }
-        return [host for host, seen in self._seen.items() if now - seen.since > self._ttl]
+        still = [host for host, seen in self._seen.items() if now - seen.since > self._ttl]
+        return [host for host in still if now - self._seen[host].since > self._lease_of(host, snapshot)]
+
+    def _lease_of(self, host: str, snapshot: Snapshot) -> float:
+        """As the host itself has it: while a setting is rolled out, a host with a longer one still gives out."""
+        try:
+            return decode(records.Host, snapshot.entries[records.host_key(host)].value).ttl
+        except BadRecord:
+            return float("inf")
 
     def reclaim(self, host: str) -> bool:
         """Take back all that the host holds, if its record still stands as seen. False if it has moved."""
@@ -92,7 +100,7 @@ def give_up(store: Store, host: str, version: int) -> bool:
         return False
     record = decode(records.Host, entry.value)
     if not record.reclaimed:
-        marked = encode(records.Host(record.instance, record.beat, reclaimed=True))
+        marked = encode(replace(record, reclaimed=True))
         if not store.commit(Put(records.host_key(host), marked, version)):
             return False
         entry = store.get(records.host_key(host))

@@ -68,6 +68,7 @@ class LastBeat:
     boot_id: str
     boot: float
     wall: float
+    ttl: float | None = None  # that the beat told the others, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Identity:
     """This installation, so that two machines of one name are told apart."""
 
     instance: str
+
+
+def period_of(ttl: float) -> float:
+    """Seconds between the beats of a host with that lease time."""
+    return min(LONGEST_PERIOD, ttl / BEATS)
 
 
 class Tenancy:
@@ -89,7 +95,7 @@ class Tenancy:
         self._identity = LocalRecords(local, "identity", Identity, str)
         if "" not in self._identity.records:
             self._identity.put("", Identity(uuid.uuid4().hex))
-        self.period = min(LONGEST_PERIOD, ttl / BEATS)
+        self.period = period_of(ttl)
 
     def on_loss(self, verify: Callable[[], None]) -> None:
         """`verify` compares what this host believes to hold with the store; it may raise StoreUnavailable."""
@@ -125,11 +131,16 @@ class Tenancy:
     def refuse_if_fenced(self, why: object = "no beat since") -> None:
         """LeaseLapsed if the time is over after which somebody may reclaim what this host holds."""
         silence = self.silence()
-        if silence > self._ttl * (1 - MARGIN):
+        if silence > self._believed() * (1 - MARGIN):
             raise LeaseLapsed(
                 f"this host has not reached the store for {_duration(silence)}, so its addresses may belong to others "
                 f"by now ({why}); it gives out none until the store is back"
             )
+
+    def _believed(self) -> float:
+        """The lease time that others may go by: a restart with a longer one has told nobody yet."""
+        last = self._last.records.get("")
+        return self._ttl if last is None or last.ttl is None else min(self._ttl, last.ttl)
 
     # beats
 
@@ -152,11 +163,11 @@ class Tenancy:
         key = records.host_key(self._host)
         for _ in range(ATTEMPTS):
             entry = self._store.get(key)
-            before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall())
+            before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl)
             known = decode(records.Host, entry.value) if entry else None
             if known is None or known.reclaimed or known.instance != self.instance:
                 self._lose(known)
-            renewed = encode(records.Host(self.instance, known.beat + 1 if known else 0))
+            renewed = encode(records.Host(self.instance, known.beat + 1 if known else 0, ttl=self._ttl))
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
                 return before
         raise Contended(f"host {self._host}: somebody else kept writing its record; try again")

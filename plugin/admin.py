@@ -4,8 +4,10 @@ import time
 
 from cluster.reclaim import give_up
 from driver.errors import BadRequest
+from ipam.tenancy import period_of
 from plugin.parts import Parts
 from store import records
+from store.codec import decode
 from store.interface import Entry
 
 BEATS_AWAITED = 1.5  # periods in which a living host beats
@@ -41,7 +43,8 @@ def leave_for(parts: Parts, host: str) -> str:
 
 def _await_beat(parts: Parts, key: str, seen: Entry) -> None:
     """BadRequest if the host beats: what a living host holds is not taken away."""
-    deadline = time.monotonic() + BEATS_AWAITED * parts.tenancy.period
+    period = max(parts.tenancy.period, period_of(decode(records.Host, seen.value).ttl))
+    deadline = time.monotonic() + BEATS_AWAITED * period
     version = 0
     while (left := deadline - time.monotonic()) > 0:
         snapshot = parts.store.wait(key, version, left)

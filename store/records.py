@@ -80,11 +80,13 @@ class Host:
     """A host's claim to its name and to all that it holds.
 
     Each beat is a write, and so moves the key's version. `reclaimed` is set by whoever saw it stand still for the
-    whole lease time: from then on nothing that the host holds is its own any more."""
+    whole lease time: from then on nothing that the host holds is its own any more. `ttl` is that time in seconds as
+    the host itself has it, by which it stops giving addresses out."""
 
     instance: str
     beat: int = 0
     reclaimed: bool = False
+    ttl: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Host:
     plan: Plan = PLAN
     asleep: bool = False  # as if the process were not running
     verify: Callable[[Ipam], None] = Ipam.verify  # after a lost lease
+    ttl: float = TTL
 
     def __post_init__(self) -> None:
         self.line = Line(self.cluster, self.name)
@@ -111,13 +112,13 @@ class Host:
 
     def restart(self) -> None:
         """The process dies and starts again: what is not on disk is gone."""
-        self.tenancy = Tenancy(self.line, self.disk, self.name, TTL, self.clock)
+        self.tenancy = Tenancy(self.line, self.disk, self.name, self.ttl, self.clock)
         pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
         lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
         self.journal = Journal(self.disk, self.clock.wall)
         self.ipam = Ipam(self.journal, pools, lending, self.tenancy, self.routed.__contains__, clock=self.clock.wall)
         self.tenancy.on_loss(lambda: self.verify(self.ipam))
-        self.reclaimer = Reclaimer(self.line, self.name, TTL, self.tenancy.period, self.clock)
+        self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 
     def settle(self) -> None:
         joined = pools_with_holder(self.cluster.store.read("pools/").entries, self.name)

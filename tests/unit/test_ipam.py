@@ -402,6 +402,35 @@ def test_a_host_silent_for_the_whole_time_is_given_up_and_not_before(cluster: Cl
     assert len([key for key in cluster.held_keys() if "/blocks/" in key]) == 1
 
 
+def test_a_host_with_a_shorter_lease_time_waits_for_those_with_a_longer_one(cluster: Cluster, a: Host) -> None:
+    """While a setting is rolled out, a host with the old one still gives addresses out."""
+    hasty = Host("hasty", cluster, ttl=TTL / 10)
+    pool = a.create()
+    a.line.cut = True
+    hasty.create()
+    watch(hasty, TTL * 0.85)
+    a.clock.now += TTL * 0.85
+    assert a.give(pool)
+    assert any("/holders/a" in key for key in cluster.held_keys())
+    watch(hasty, TTL * 0.2)
+    assert not any("/holders/a" in key for key in cluster.held_keys())
+
+
+def test_a_longer_lease_time_holds_once_the_others_have_heard_of_it(a: Host) -> None:
+    pool = a.create()
+    a.line.cut = True
+    a.ttl = 10 * TTL
+    a.restart()
+    a.clock.now += TTL * 0.95
+    with pytest.raises(LeaseLapsed):
+        a.give(pool)
+    a.line.cut = False
+    assert a.give(pool)
+    a.line.cut = True
+    a.clock.now += TTL * 8
+    assert a.give(pool)
+
+
 def test_time_that_nobody_watched_does_not_count(cluster: Cluster, a: Host, b: Host) -> None:
     a.create()
     b.create()
