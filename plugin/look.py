@@ -101,8 +101,6 @@ def _show(answer: Any, as_json: bool, table: str) -> None:
 
         click.echo(json.dumps(answer, indent=2))
         return
-    from rich.console import Console
-
     from plugin import tables
 
-    getattr(tables, table)(Console(), answer)
+    getattr(tables, table)(tables.console(), answer)
