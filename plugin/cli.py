@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from plugin import look, service
-from plugin.flags import WrongSettings, read_settings, sentences, settings_flags
+from plugin.flags import WrongSettings, read_service_settings, read_settings, sentences, settings_flags
 from plugin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def leave(other: str | None, **flags: str | None) -> None:
     from plugin import admin, client
 
     with sentences():
-        settings = read_settings(flags)
+        settings = read_service_settings(flags)
         if other is not None:
             click.echo(_on_stopped(settings, lambda parts: admin.leave_for(parts, other), claim=False))
             return
@@ -87,7 +87,9 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
     from plugin import client
 
     with sentences():
-        answer = client.ask(read_settings(flags).socket[0], "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect")
+        answer = client.ask(
+            read_service_settings(flags).socket[0], "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect"
+        )
     if as_json:
         click.echo(json.dumps({"found": answer["Found"], "freed": answer["Freed"]}))
         return
@@ -106,8 +108,8 @@ def migrate(url: str, **flags: str | None) -> None:
     from plugin.stores import open_store
 
     with sentences():
-        settings = read_settings({**flags, "store": "sqlite"})
-        target = read_settings({**flags, "store": url})
+        settings = read_service_settings({**flags, "store": "sqlite"})
+        target = read_service_settings({**flags, "store": url})
         with state_dir.claim(settings.state_dir):
             source, cluster = open_store(settings), open_store(target)
             try:

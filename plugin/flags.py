@@ -1,16 +1,21 @@
 """What all commands share: settings as flags, and errors as sentences."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
+from plugin import install
 from plugin.settings import Settings, SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Flags = Mapping[str, str | None]  # by field of Settings
+ENVIRONMENT = Path(install.ENVIRONMENT)
 
 
 class WrongSettings(click.ClickException):
@@ -26,10 +31,30 @@ def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
     return command
 
 
-def read_settings(flags: dict[str, str | None]) -> Settings:
-    """What the environment says, unless a flag says otherwise."""
+def read_settings(flags: Flags, kept: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """What the environment says, unless a flag says otherwise; `kept` is for what neither says."""
     names = {f.name: f.metadata["env"] for f in fields(Settings)}
-    return Settings.read({**os.environ, **{names[flag]: text for flag, text in flags.items() if text is not None}})
+    given = {names[flag]: text for flag, text in flags.items() if text is not None}
+    return Settings.read({**kept, **os.environ, **given})
+
+
+def read_service_settings(flags: Flags) -> Settings:
+    """What the service of this host runs with, unless the environment or a flag says otherwise.
+
+    Consul's own variables go into the environment, where the store looks for them."""
+    kept = _service_environment()
+    for name, value in kept.items():
+        if name.startswith("CONSUL_"):
+            os.environ.setdefault(name, value)
+    return read_settings(flags, kept)
+
+
+def _service_environment() -> dict[str, str]:
+    """systemd reads the file for the service alone. Who may not read it is refused at the socket, with a sentence."""
+    try:
+        return install.variables(ENVIRONMENT.read_text())
+    except (OSError, UnicodeDecodeError):
+        return {}
 
 
 @contextmanager

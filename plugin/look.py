@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from plugin.flags import read_settings, sentences, settings_flags
+from plugin.flags import read_service_settings, sentences, settings_flags
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
 
@@ -92,7 +92,7 @@ def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:
     from plugin import client
 
     with sentences():
-        return client.ask(read_settings(flags).socket[0], call, **arguments)
+        return client.ask(read_service_settings(flags).socket[0], call, **arguments)
 
 
 def _show(answer: Any, as_json: bool, table: str) -> None:

@@ -77,6 +77,11 @@ def test_other_lines_of_the_environment_file_stay() -> None:
     assert variables(text) == {"FLANNELPY_LOG": "info", "CONSUL_HTTP_TOKEN": "secret", "FLANNELPY_BLOCK": "26"}
 
 
+def test_quotes_that_systemd_takes_off_are_no_part_of_a_value() -> None:
+    text = """A="x y"\nB='x'\nC="x'\nD="\nE=""\n"""
+    assert variables(text) == {"A": "x y", "B": "x", "C": "\"x'", "D": '"', "E": ""}
+
+
 def test_a_token_is_written_and_not_shown() -> None:
     step = Write(ENVIRONMENT, "CONSUL_HTTP_TOKEN=secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n", 0o600)
     assert "secret" not in str(step)
