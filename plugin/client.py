@@ -13,6 +13,10 @@ class NotRunning(Exception):
     """Nobody answers on the socket."""
 
 
+class NotAllowed(Exception):
+    """The socket is root's."""
+
+
 class Refused(Exception):
     """flannelpy's own sentence why not."""
 
@@ -35,6 +39,8 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
         connection.request("POST", call, body=json.dumps(arguments))
         answer = connection.getresponse()
         body = json.loads(answer.read())
+    except PermissionError:
+        raise NotAllowed("only root may ask flannelpy: use sudo") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
     finally:

@@ -1,9 +1,10 @@
-"""What all commands share: settings as flags, and errors as sentences."""
+"""What all commands share: settings as flags, errors as sentences, and the version."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -16,6 +17,13 @@ from plugin.settings import Settings, SettingsError
 Command = TypeVar("Command", bound=Callable[..., Any])
 Flags = Mapping[str, str | None]  # by field of Settings
 ENVIRONMENT = Path(install.ENVIRONMENT)
+
+
+def version() -> str:
+    try:
+        return metadata.version("flannelpy")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 class WrongSettings(click.ClickException):
@@ -71,5 +79,5 @@ def sentences() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
-    except (*sentences, client.NotRunning, client.Refused, state_dir.Busy) as error:
+    except (*sentences, client.NotRunning, client.NotAllowed, client.Refused, state_dir.Busy) as error:
         raise click.ClickException(str(error)) from None
