@@ -132,6 +132,7 @@ def assemble(settings: Settings) -> Parts:
     observer = Observer(sources)
     metrics.watch(Tally(sources, observer).counts)
     web = WebServer(build_app(observer, metrics), settings.http)
+    observer.listen(lambda: web.fault)
     listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
