@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from cluster.dockerd import EngineUnavailable, ListedNetwork, read_shape
 from plugin import cli, installer
+from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
     ENVIRONMENT,
@@ -22,6 +25,7 @@ from plugin.install import (
     uninstall_steps,
     variables,
 )
+from plugin.settings import Settings
 from plugin.steps import Write
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +87,8 @@ def test_quotes_that_systemd_takes_off_are_no_part_of_a_value() -> None:
 
 
 def test_a_token_is_written_and_not_shown() -> None:
-    step = Write(ENVIRONMENT, "CONSUL_HTTP_TOKEN=secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n", 0o600)
+    text = "CONSUL_HTTP_TOKEN=secret\n CONSUL_HTTP_TOKEN = secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n"
+    step = Write(ENVIRONMENT, text, 0o600)
     assert "secret" not in str(step)
     assert "CONSUL_HTTP_TOKEN_FILE=/etc/token" in str(step)
 
@@ -174,6 +179,43 @@ def test_uninstall() -> None:
     assert uninstall_steps(Seen(), STATE) == []
 
 
+@dataclass
+class Engine:
+    """Stands for dockerd, with these networks: name, driver and IPAM driver."""
+
+    has: list[tuple[str, str, str]]
+    away: bool = False
+
+    def listed(self) -> list[ListedNetwork]:
+        if self.away:
+            raise EngineUnavailable("no answer")
+        shapes = [{"Name": name, "Driver": driver, "IPAM": {"Driver": ipam}} for name, driver, ipam in self.has]
+        return [ListedNetwork("id", read_shape(shape)) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        (
+            Engine([("web", "flannelpy", "flannelpy"), ("lan", "macvlan", "flannelpy"), ("host", "host", "default")]),
+            "Docker has networks of flannelpy's, lan, web: remove them with docker network rm",
+        ),
+        (Engine([], away=True), r"whether Docker has networks of flannelpy's cannot be told \(no answer\): start it"),
+    ],
+)
+def test_uninstall_is_refused_while_docker_needs_it(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, sentence: str
+) -> None:
+    monkeypatch.setattr(installer, "Dockerd", lambda url: engine)
+    with pytest.raises(CannotInstall, match=f"^{sentence}$"):
+        installer.refuse_while_used(Settings())
+
+
+def test_uninstall_minds_no_network_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "Dockerd", lambda url: Engine([("bridge", "bridge", "default")]))
+    installer.refuse_while_used(Settings())
+
+
 # done, below a root of its own
 
 
@@ -246,3 +288,10 @@ def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
     path.write_text(installer.unit().replace("/opt/flannelpy/bin/flannelpy", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wrong_setting_ends_the_service_and_nothing_else_does() -> None:
+    lines = installer.unit().splitlines()
+    assert {"Restart=always", f"RestartPreventExitStatus={WrongSettings.exit_code}", "StartLimitIntervalSec=0"} <= {
+        *lines
+    }
