@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cluster.dockerd import EngineUnavailable, ListedNetwork, read_shape
-from plugin import cli, installer
+from plugin import cli, client, installer
 from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
@@ -280,6 +280,27 @@ def test_what_is_wrong_is_one_sentence(root: Path, arguments: tuple[str, ...], s
 def test_a_wrong_line_in_the_environment_file_is_told(root: Path) -> None:
     (root / ENVIRONMENT[1:]).write_text("FLANNELPY_LOG=loud\n")
     assert "FLANNELPY_LOG is 'loud'" in run(root, "install", "--yes").stderr
+
+
+def test_a_setting_that_only_the_shell_has_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLANNELPY_LEASE_TTL", "12h")
+    said = "FLANNELPY_LEASE_TTL is '12h' in this shell, which no service sees: give --lease-ttl, or unset it"
+    assert run(root, "install", "--dry-run").stderr == f"Error: {said}\n"
+    assert run(root, "install", "--dry-run", "--lease-ttl", "12h").exit_code == 0
+    (root / ENVIRONMENT[1:]).write_text("FLANNELPY_LEASE_TTL=12h\n")
+    assert run(root, "install", "--dry-run").exit_code == 0
+
+
+def test_a_service_beside_another_flannelpy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str]] = []
+    monkeypatch.setattr(client, "ask", lambda path, call: asked.append((path, call)))
+    with pytest.raises(CannotInstall, match=r"another flannelpy answers on /run/docker/plugins/flannelpy\.sock"):
+        installer.refuse_beside_another(Settings())
+    assert asked == [(Settings().socket[0], "/Plugin.Activate")]
+
+
+def test_where_nobody_answers_it_is_not(tmp_path: Path) -> None:
+    installer.refuse_beside_another(Settings(socket=(tmp_path / "none.sock",)))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
