@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ class NotAllowed(Exception):
 
 class Refused(Exception):
     """flannelpy's own sentence why not."""
+
+
+class UnknownCall(Exception):
+    """flannelpy is of a version that lacks it."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -45,6 +50,8 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
         raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
     finally:
         connection.close()
-    if answer.status != 200:
+    if answer.status == HTTPStatus.NOT_IMPLEMENTED:
+        raise UnknownCall(call)
+    if answer.status != HTTPStatus.OK:
         raise Refused(body.get("Err", f"status {answer.status}"))
     return body

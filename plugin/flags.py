@@ -30,6 +30,15 @@ class WrongSettings(click.ClickException):
     exit_code = 2
 
 
+class OtherVersion(click.ClickException):
+    """An update is installed before the service is restarted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"this command is of flannelpy {version()}, and the one that runs is of another version: restart it"
+        )
+
+
 def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
     """A flag for every setting, named like its field."""
     for f in reversed([f for f in fields(Settings) if f.name not in besides]):
@@ -79,5 +88,7 @@ def sentences() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
+    except client.UnknownCall:
+        raise OtherVersion from None
     except (*sentences, client.NotRunning, client.NotAllowed, client.Refused, state_dir.Busy) as error:
         raise click.ClickException(str(error)) from None

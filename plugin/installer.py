@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def refuse_beside_another(settings: Settings) -> None:
     """The service could not start, and Docker's containers would ask a resolver that may not be there."""
     for path in settings.socket:
         try:
-            client.ask(path, "/Plugin.Activate")
+            with suppress(client.Refused, client.UnknownCall):  # an answer all the same
+                client.ask(path, "/Plugin.Activate")
         except (client.NotRunning, client.NotAllowed):
             continue
         raise CannotInstall(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from plugin.flags import read_service_settings, sentences, settings_flags, version
+from plugin.flags import OtherVersion, read_service_settings, sentences, settings_flags
 from plugin.progress import waiting
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
@@ -102,15 +102,13 @@ def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
 
 @contextmanager
 def _of_one_version() -> Iterator[None]:
-    """An update is installed before the service is restarted: meanwhile an answer may lack what a command looks for."""
+    """An answer of another version may lack what a command looks for."""
     from store.codec import BadRecord
 
     try:
         yield
     except (BadRecord, KeyError, TypeError):
-        raise click.ClickException(
-            f"this command is of flannelpy {version()}, and the one that runs is of another version: restart it"
-        ) from None
+        raise OtherVersion from None
 
 
 def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:

@@ -51,6 +51,18 @@ def test_an_answer_of_another_version_is_told(
     assert (done.exit_code, done.stderr) == (1, OTHER)
 
 
+@pytest.mark.parametrize("command", [("doctor",), ("gc",), ("leave",)])
+def test_a_call_that_the_running_one_does_not_know_is_told_alike(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def ask(path: Path, call: str) -> None:
+        raise client.UnknownCall(call)
+
+    monkeypatch.setattr(client, "ask", ask)
+    done = run(*command)
+    assert (done.exit_code, done.stderr) == (1, OTHER)
+
+
 def test_nobody_there_is_another_sentence(tmp_path: Path) -> None:
     done = run("status", "--socket", str(tmp_path / "none.sock"))
     assert done.exit_code == 1
