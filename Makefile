@@ -7,7 +7,7 @@ ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py
 
 .PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
 help:
-	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (2 minutes)"
+	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (2 minutes the first time, then 30 s)"
 	@echo "make test    all tests, from pure functions to real Docker hosts"
 	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
 	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"

@@ -43,11 +43,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Histogram(
-            "flannelpy_request_seconds", "Docker's calls", ["call"], registry=self.registry, buckets=BUCKETS
+            "flannelpy_request_seconds", "calls on the socket", ["call"], registry=self.registry, buckets=BUCKETS
         )
-        self._refused = Counter(
-            "flannelpy_requests_refused", "Docker's calls refused", ["call"], registry=self.registry
-        )
+        self._refused = Counter("flannelpy_requests_refused", "those refused", ["call"], registry=self.registry)
         self._store = Histogram(
             "flannelpy_store_seconds", "calls of the store", ["verb"], registry=self.registry, buckets=BUCKETS
         )

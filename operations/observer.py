@@ -87,6 +87,11 @@ def given_by_host(leases: Snapshot) -> dict[str, list[IPAddress]]:
 class Observer:
     def __init__(self, sources: Sources) -> None:
         self._see = sources
+        self._others: list[Callable[[], str]] = []
+
+    def listen(self, fault: Callable[[], str]) -> None:
+        """For what itself looks at the observer: its fault, empty if there is none, is a problem, too."""
+        self._others.append(fault)
 
     def status(self) -> Status:
         see, ours = self._see, self._see.ours()
@@ -116,6 +121,7 @@ class Observer:
     def problems(self) -> list[str]:
         failing = [f"{duty}: {why}" for upkeep in self._see.upkeeps for duty, why in upkeep.failing().items()]
         found = [*self._see.reconciler.faults(), *map(str, self._see.conflicts.found), *failing]
+        found += [fault for other in self._others if (fault := other())]
         if away := self._see.away():
             found.insert(0, f"the store has been away for {away[0]:.0f} s: {away[1]}")
         if fence := lease_state(self._see).fence:

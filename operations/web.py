@@ -84,7 +84,8 @@ def _health(why_not: list[str]) -> Response:
 
 
 class WebServer:
-    """Worker of the agent. An address that is taken does not keep the networks from working: it is told, and left."""
+    """Worker of the agent. An address that is taken does not keep the networks from working: it is a problem of
+    `flannelpy status`, and left."""
 
     def __init__(self, app: Flask, address: tuple[str, int] | None) -> None:
         self._app, self._address = app, address
@@ -104,6 +105,7 @@ class WebServer:
         except OSError as error:
             self.fault = f"FLANNELPY_HTTP is {host}:{port}: no health, metrics or page there ({error.strerror})"
             log.error(self.fault)
+            wasyncore.close_all(self._connections)  # what was opened before it failed
             return
         self._thread = threading.Thread(target=self._server.run, name="web", daemon=True)
         self._thread.start()

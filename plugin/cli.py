@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from plugin import look, service
-from plugin.flags import WrongSettings, read_settings, sentences, settings_flags
+from plugin.flags import WrongSettings, read_service_settings, read_settings, sentences, settings_flags, version
+from plugin.progress import waiting
 from plugin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -18,15 +18,8 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _version() -> str:
-    try:
-        return metadata.version("flannelpy")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(_version(), prog_name="flannelpy")
+@click.version_option(version(), prog_name="flannelpy")
 def main() -> None:
     """Docker networks over many hosts: one pool of addresses, leased from Consul, no Swarm."""
 
@@ -64,9 +57,11 @@ def leave(other: str | None, **flags: str | None) -> None:
     from plugin import admin, client
 
     with sentences():
-        settings = read_settings(flags)
+        settings = read_service_settings(flags)
         if other is not None:
-            click.echo(_on_stopped(settings, lambda parts: admin.leave_for(parts, other), claim=False))
+            with waiting(f"watching for a sign of life of {other}"):
+                said = _on_stopped(settings, lambda parts: admin.leave_for(parts, other), claim=False)
+            click.echo(said)
             return
         try:
             click.echo(client.ask(settings.socket[0], "/Flannelpy.Leave")["Said"])
@@ -87,7 +82,9 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
     from plugin import client
 
     with sentences():
-        answer = client.ask(read_settings(flags).socket[0], "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect")
+        answer = client.ask(
+            read_service_settings(flags).socket[0], "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect"
+        )
     if as_json:
         click.echo(json.dumps({"found": answer["Found"], "freed": answer["Freed"]}))
         return
@@ -106,8 +103,8 @@ def migrate(url: str, **flags: str | None) -> None:
     from plugin.stores import open_store
 
     with sentences():
-        settings = read_settings({**flags, "store": "sqlite"})
-        target = read_settings({**flags, "store": url})
+        settings = read_service_settings({**flags, "store": "sqlite"})
+        target = read_service_settings({**flags, "store": url})
         with state_dir.claim(settings.state_dir):
             source, cluster = open_store(settings), open_store(target)
             try:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ class NotRunning(Exception):
     """Nobody answers on the socket."""
 
 
+class NotAllowed(Exception):
+    """The socket is root's."""
+
+
 class Refused(Exception):
     """flannelpy's own sentence why not."""
+
+
+class UnknownCall(Exception):
+    """flannelpy is of a version that lacks it."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -35,10 +44,14 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
         connection.request("POST", call, body=json.dumps(arguments))
         answer = connection.getresponse()
         body = json.loads(answer.read())
+    except PermissionError:
+        raise NotAllowed("only root may ask flannelpy: use sudo") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
     finally:
         connection.close()
-    if answer.status != 200:
+    if answer.status == HTTPStatus.NOT_IMPLEMENTED:
+        raise UnknownCall(call)
+    if answer.status != HTTPStatus.OK:
         raise Refused(body.get("Err", f"status {answer.status}"))
     return body

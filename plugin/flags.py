@@ -1,20 +1,42 @@
-"""What all commands share: settings as flags, and errors as sentences."""
+"""What all commands share: settings as flags, errors as sentences, and the version."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
+from plugin import install
 from plugin.settings import Settings, SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Flags = Mapping[str, str | None]  # by field of Settings
+ENVIRONMENT = Path(install.ENVIRONMENT)
+
+
+def version() -> str:
+    try:
+        return metadata.version("flannelpy")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 class WrongSettings(click.ClickException):
     exit_code = 2
+
+
+class OtherVersion(click.ClickException):
+    """An update is installed before the service is restarted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"this command is of flannelpy {version()}, and the one that runs is of another version: restart it"
+        )
 
 
 def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
@@ -26,10 +48,30 @@ def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
     return command
 
 
-def read_settings(flags: dict[str, str | None]) -> Settings:
-    """What the environment says, unless a flag says otherwise."""
+def read_settings(flags: Flags, kept: Mapping[str, str] = MappingProxyType({})) -> Settings:
+    """What the environment says, unless a flag says otherwise; `kept` is for what neither says."""
     names = {f.name: f.metadata["env"] for f in fields(Settings)}
-    return Settings.read({**os.environ, **{names[flag]: text for flag, text in flags.items() if text is not None}})
+    given = {names[flag]: text for flag, text in flags.items() if text is not None}
+    return Settings.read({**kept, **os.environ, **given})
+
+
+def read_service_settings(flags: Flags) -> Settings:
+    """What the service of this host runs with, unless the environment or a flag says otherwise.
+
+    Consul's own variables go into the environment, where the store looks for them."""
+    kept = _service_environment()
+    for name, value in kept.items():
+        if name.startswith("CONSUL_"):
+            os.environ.setdefault(name, value)
+    return read_settings(flags, kept)
+
+
+def _service_environment() -> dict[str, str]:
+    """systemd reads the file for the service alone. Who may not read it is refused at the socket, with a sentence."""
+    try:
+        return install.variables(ENVIRONMENT.read_text())
+    except (OSError, UnicodeDecodeError):
+        return {}
 
 
 @contextmanager
@@ -46,5 +88,7 @@ def sentences() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
-    except (*sentences, client.NotRunning, client.Refused, state_dir.Busy) as error:
+    except client.UnknownCall:
+        raise OtherVersion from None
+    except (*sentences, client.NotRunning, client.NotAllowed, client.Refused, state_dir.Busy) as error:
         raise click.ClickException(str(error)) from None

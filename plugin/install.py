@@ -75,10 +75,14 @@ def _unit(wanted: Wanted) -> str:
 
 
 def variables(text: str) -> dict[str, str]:
-    """Of an environment file, as systemd reads it (without its quoting)."""
+    """Of an environment file, as systemd reads it (but for backslashes)."""
     lines = [line.strip() for line in text.splitlines()]
     pairs = [line.partition("=") for line in lines if "=" in line and line[0] not in "#;"]
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return {name.strip(): _unquoted(value.strip()) for name, _, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def merged(text: str, settings: Mapping[str, str]) -> str:

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 from cluster.dockerd import Dockerd, EngineUnavailable
-from plugin import daemon_json, install
+from plugin import client, daemon_json, install
 from plugin.install import CannotInstall, Seen
 from plugin.settings import Settings
 from plugin.steps import Folder, Remove, Step, Systemctl, Write
@@ -39,6 +40,20 @@ def refuse_without_systemd(root: Path) -> None:
     if root == Path("/") and not Path("/run/systemd/system").is_dir():  # `man sd_booted`
         raise CannotInstall(
             "systemd does not run on this host: `flannelpy serve` is to be started by other means, before dockerd"
+        )
+
+
+def refuse_beside_another(settings: Settings) -> None:
+    """The service could not start, and Docker's containers would ask a resolver that may not be there."""
+    for path in settings.socket:
+        try:
+            with suppress(client.Refused, client.UnknownCall):  # an answer all the same
+                client.ask(path, "/Plugin.Activate")
+        except (client.NotRunning, client.NotAllowed):
+            continue
+        raise CannotInstall(
+            f"another flannelpy answers on {path}, a managed plugin or a `flannelpy serve`: disable or stop it first; "
+            f"for the managed plugin, {install.DAEMON_JSON} is written by hand"
         )
 
 

@@ -1,11 +1,14 @@
 """The commands that only look: each asks a running flannelpy, and shows a table or JSON."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import click
 
-from plugin.flags import read_settings, sentences, settings_flags
+from plugin.flags import OtherVersion, read_service_settings, sentences, settings_flags
+from plugin.progress import waiting
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
 
@@ -15,10 +18,11 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; 
 @settings_flags
 def status(as_json: bool, **flags: str | None) -> None:
     """This host and the cluster at a glance. Exit code 1 if there is a problem."""
-    answer = _asked("/Flannelpy.Status", flags)["Status"]
-    _show(answer, as_json, "show_status")
-    if answer["problems"]:
-        raise SystemExit(1)
+    with _of_one_version():
+        answer = _asked("/Flannelpy.Status", flags)["Status"]
+        _show(answer, as_json, "show_status")
+        if answer["problems"]:
+            raise SystemExit(1)
 
 
 @click.command()
@@ -26,7 +30,8 @@ def status(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def hosts(as_json: bool, **flags: str | None) -> None:
     """The hosts of the cluster: alive or silent, and what they hold."""
-    _show(_asked("/Flannelpy.Hosts", flags)["Hosts"], as_json, "show_hosts")
+    with _of_one_version():
+        _show(_asked("/Flannelpy.Hosts", flags)["Hosts"], as_json, "show_hosts")
 
 
 @click.command()
@@ -34,7 +39,8 @@ def hosts(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def networks(as_json: bool, **flags: str | None) -> None:
     """The networks of the cluster, whether this host has them or not."""
-    _show(_asked("/Flannelpy.Networks", flags)["Networks"], as_json, "show_networks")
+    with _of_one_version():
+        _show(_asked("/Flannelpy.Networks", flags)["Networks"], as_json, "show_networks")
 
 
 @click.command()
@@ -44,14 +50,15 @@ def networks(as_json: bool, **flags: str | None) -> None:
 def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
     """Who has which address, or that one ADDRESS. Exit code 1 if nobody has it."""
     arguments = {"Address": address} if address is not None else {}
-    answer = _asked("/Flannelpy.Addresses", flags, **arguments)
-    if answer["Addresses"] or as_json or address is None:
-        _show(answer["Addresses"], as_json, "show_addresses")
-    else:
-        where = [f"; block {block['block']} is held by host {block['host']}" for block in answer["Blocks"]]
-        click.echo(f"nobody has {address}{''.join(where)}")
-    if address is not None and not answer["Addresses"]:
-        raise SystemExit(1)
+    with _of_one_version():
+        answer = _asked("/Flannelpy.Addresses", flags, **arguments)
+        if answer["Addresses"] or as_json or address is None:
+            _show(answer["Addresses"], as_json, "show_addresses")
+        else:
+            where = [f"; block {block['block']} is held by host {block['host']}" for block in answer["Blocks"]]
+            click.echo(f"nobody has {address}{''.join(where)}")
+        if address is not None and not answer["Addresses"]:
+            raise SystemExit(1)
 
 
 @click.command()
@@ -62,11 +69,14 @@ def doctor(as_json: bool, **flags: str | None) -> None:
     from operations.lookup import Questions, look_up_all
     from store.codec import decode, encode
 
-    asked = decode(Questions, _asked("/Flannelpy.Questions", flags)["Questions"].encode()).questions
-    answer = _asked("/Flannelpy.Doctor", flags, Lookups=encode(look_up_all(asked)).decode())["Diagnosis"]
-    _show(answer, as_json, "show_diagnosis")
-    if answer["findings"]:
-        raise SystemExit(1)
+    with _of_one_version():
+        with waiting("looking, and asking other hosts"):
+            asked = decode(Questions, _asked("/Flannelpy.Questions", flags)["Questions"].encode()).questions
+            lookups = encode(look_up_all(asked)).decode()
+            answer = _asked("/Flannelpy.Doctor", flags, Lookups=lookups)["Diagnosis"]
+        _show(answer, as_json, "show_diagnosis")
+        if answer["findings"]:
+            raise SystemExit(1)
 
 
 @click.command()
@@ -80,19 +90,32 @@ def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
     from store.codec import decode, encode
 
     ends = {"From": source, "To": to}
-    doors = decode(Doors, _asked("/Flannelpy.Doors", flags, **ends)["Doors"].encode())
-    visits = Visits(tuple(visit(door) for door in doors.doors), doors.dropped)
-    answer = _asked("/Flannelpy.Trace", flags, **ends, Visits=encode(visits).decode())["Trace"]
-    _show(answer, as_json, "show_trace")
-    if any(hop["state"] == "wrong" for hop in answer["hops"]):
-        raise SystemExit(1)
+    with _of_one_version():
+        with waiting("following a packet"):
+            doors = decode(Doors, _asked("/Flannelpy.Doors", flags, **ends)["Doors"].encode())
+            visits = Visits(tuple(visit(door) for door in doors.doors), doors.dropped)
+            answer = _asked("/Flannelpy.Trace", flags, **ends, Visits=encode(visits).decode())["Trace"]
+        _show(answer, as_json, "show_trace")
+        if any(hop["state"] == "wrong" for hop in answer["hops"]):
+            raise SystemExit(1)
+
+
+@contextmanager
+def _of_one_version() -> Iterator[None]:
+    """An answer of another version may lack what a command looks for."""
+    from store.codec import BadRecord
+
+    try:
+        yield
+    except (BadRecord, KeyError, TypeError):
+        raise OtherVersion from None
 
 
 def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:
     from plugin import client
 
     with sentences():
-        return client.ask(read_settings(flags).socket[0], call, **arguments)
+        return client.ask(read_service_settings(flags).socket[0], call, **arguments)
 
 
 def _show(answer: Any, as_json: bool, table: str) -> None:
@@ -101,8 +124,6 @@ def _show(answer: Any, as_json: bool, table: str) -> None:
 
         click.echo(json.dumps(answer, indent=2))
         return
-    from rich.console import Console
-
     from plugin import tables
 
-    getattr(tables, table)(Console(), answer)
+    getattr(tables, table)(tables.console(), answer)

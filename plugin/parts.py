@@ -133,6 +133,7 @@ def assemble(settings: Settings) -> Parts:
     observer = Observer(sources)
     metrics.watch(Tally(sources, observer).counts)
     web = WebServer(build_app(observer, metrics), settings.http)
+    observer.listen(lambda: web.fault)
     listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
     rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])

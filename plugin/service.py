@@ -1,5 +1,6 @@
 """The commands that make flannelpy a service of this host, and end that."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -33,14 +34,18 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
     """Make flannelpy a systemd service, with the settings given as flags.
 
-    Shows what it will do, and asks. Settings given earlier stay, in /etc/flannelpy.env."""
+    Shows what it will do, and asks. Settings given earlier stay, in /etc/flannelpy.env. Those that the shell
+    exports are no service's: refused, if they say something else."""
     from plugin import installer
 
     with _sentences():
         installer.refuse_without_systemd(Path(root))
         given = _variables(flags)
-        state_dir, seen = _look(root, given)
-        wanted = Wanted(installer.unit(), installer.program(), state_dir, given, _address(docker_dns))
+        settings, seen = _look(root, given)
+        _refuse_exported({**variables(seen.environment), **given})
+        if root == "/" and not seen.unit:
+            installer.refuse_beside_another(settings)
+        wanted = Wanted(installer.unit(), installer.program(), str(settings.state_dir), given, _address(docker_dns))
         _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run)
 
 
@@ -56,10 +61,10 @@ def uninstall(root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
     with _sentences():
         installer.refuse_without_systemd(Path(root))
         given = _variables(flags)
-        state_dir, seen = _look(root, given)
+        settings, seen = _look(root, given)
         if root == "/":
             installer.refuse_while_used(Settings.read({**variables(seen.environment), **given}))
-        _carry_out(uninstall_steps(seen, state_dir), root, yes=yes, dry_run=dry_run)
+        _carry_out(uninstall_steps(seen, str(settings.state_dir)), root, yes=yes, dry_run=dry_run)
 
 
 def _variables(flags: dict[str, str | None]) -> dict[str, str]:
@@ -67,17 +72,28 @@ def _variables(flags: dict[str, str | None]) -> dict[str, str]:
     return {names[flag]: text for flag, text in flags.items() if text is not None}
 
 
-def _look(root: str, given: dict[str, str]) -> tuple[str, Seen]:
-    """What is there, and where the state is with these settings, which are checked on the way."""
+def _refuse_exported(settled: dict[str, str]) -> None:
+    """A service has nothing of this shell; who exports a setting would take it for installed."""
+    for f in fields(Settings):
+        name = f.metadata["env"]
+        if (exported := os.environ.get(name)) and settled.get(name) != exported:
+            flag = f"--{f.name.replace('_', '-')}"
+            raise CannotInstall(
+                f"{name} is {exported!r} in this shell, which no service sees: give {flag}, or unset it"
+            )
+
+
+def _look(root: str, given: dict[str, str]) -> tuple[Settings, Seen]:
+    """The settings that it will have, checked, and what is there."""
     from plugin import installer
 
     kept = variables(installer.look(Path(root), str(Settings().state_dir)).environment)
     ours = {name: text for name, text in kept.items() if name.startswith("FLANNELPY_")}
     try:
-        state_dir = str(Settings.read({**ours, **given}).state_dir)
+        settings = Settings.read({**ours, **given})
     except SettingsError as error:
         raise SettingsError(f"{error} (flags, and {ENVIRONMENT})") from None
-    return state_dir, installer.look(Path(root), state_dir)
+    return settings, installer.look(Path(root), str(settings.state_dir))
 
 
 def _address(text: str | None) -> str | None:
@@ -88,8 +104,6 @@ def _address(text: str | None) -> str | None:
 
 
 def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool) -> None:
-    import os
-
     from plugin import installer
     from plugin.install import DAEMON_JSON
 

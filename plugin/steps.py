@@ -4,7 +4,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-_SECRET = re.compile(r"^(\w*TOKEN=).+$", re.MULTILINE)  # CONSUL_HTTP_TOKEN_FILE only names a file
+_SECRET = re.compile(r"^([ \t]*\w*TOKEN[ \t]*=).+$", re.MULTILINE)  # CONSUL_HTTP_TOKEN_FILE only names a file
 
 
 @dataclass(frozen=True, slots=True)

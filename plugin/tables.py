@@ -1,15 +1,22 @@
-"""The operator's tables: what fits a terminal, with colours only on one."""
+"""The operator's tables: what fits a terminal, with colours only on one.
+
+What others chose, such as names, is put into Text: rich would take `[web]` for markup, and `:a:` for an emoji."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 Row = Mapping[str, Any]
 MANY = 3  # names shown of a list
-_PLAIN: Mapping[str, Any] = {"highlight": False, "soft_wrap": True}
+UNFOLDED = 10_000  # columns where no terminal is: a program that reads a table wants its lines whole
+
+
+def console() -> Console:
+    found = Console(emoji=False, highlight=False)
+    return found if found.is_terminal else Console(emoji=False, highlight=False, width=UNFOLDED)
 
 
 def show_status(console: Console, status: Row) -> None:
@@ -27,11 +34,11 @@ def show_status(console: Console, status: Row) -> None:
     }
     width = max(map(len, facts))
     for name, text in facts.items():
-        console.print(f"[bold]{name:<{width}}[/bold]  {escape(text)}", highlight=False, soft_wrap=True)
+        _line(console, (f"{name:<{width}}", "bold"), f"  {text}")
     for problem in status["problems"]:
-        console.print(f"[red]problem[/red]  {escape(problem)}", highlight=False, soft_wrap=True)
+        _line(console, ("problem", "red"), f"  {problem}")
     if not status["problems"]:
-        console.print("[green]all is well[/green]")
+        _line(console, ("all is well", "green"))
 
 
 def _underlay(underlay: Row | None) -> str:
@@ -47,7 +54,7 @@ def _lease(lease: Row) -> str:
 def show_hosts(console: Console, hosts: Sequence[Row]) -> None:
     rows = [
         (
-            f"[bold]{host['name']}[/bold]" if host["here"] else host["name"],
+            Text(host["name"], "bold" if host["here"] else ""),
             _life(host),
             ", ".join(host["addresses"]) or "-",
             _few(host["networks"]),
@@ -59,9 +66,9 @@ def show_hosts(console: Console, hosts: Sequence[Row]) -> None:
     _table(console, ("HOST", "LIFE", "ADDRESS", "NETWORKS", "#BLOCKS", "#GIVEN"), rows)
 
 
-def _life(host: Row) -> str:
+def _life(host: Row) -> str | Text:
     if host["given_up"]:
-        return "[red]given up[/red]"
+        return Text("given up", "red")
     if host["here"]:
         return "here"
     return "-" if host["silent_for"] is None else f"seen {duration(host['silent_for'])} ago"
@@ -84,8 +91,7 @@ def show_networks(console: Console, networks: Sequence[Row]) -> None:
     _table(console, ("NETWORK", "POOL", "BACKEND", "#VNI", "#MTU", "HOSTS", "#BLOCKS", "#GIVEN"), rows)
     for network in networks:
         if network["spread"]:
-            which = escape(_spaced(network["space"], network["pool"]))
-            console.print(f"[red]{which}[/red]  {escape(network['spread'])}", highlight=False, soft_wrap=True)
+            _line(console, (_spaced(network["space"], network["pool"]), "red"), f"  {network['spread']}")
 
 
 def show_addresses(console: Console, addresses: Sequence[Row]) -> None:
@@ -106,24 +112,28 @@ def show_addresses(console: Console, addresses: Sequence[Row]) -> None:
 def show_diagnosis(console: Console, diagnosis: Row) -> None:
     for finding in diagnosis["findings"]:
         colour = "red" if finding["severity"] == "error" else "yellow"
-        console.print(f"[{colour}]{finding['severity']}[/{colour}]  {escape(_told(finding))}", **_PLAIN)
+        _line(console, (finding["severity"], colour), f"  {_told(finding)}")
     if not diagnosis["findings"]:
-        console.print("[green]nothing wrong was found[/green]")
+        _line(console, ("nothing wrong was found", "green"))
     if diagnosis["left_out"]:
-        console.print(f"{diagnosis['asked']} other hosts were asked, {diagnosis['left_out']} were not", **_PLAIN)
+        _line(console, f"{diagnosis['asked']} other hosts were asked, {diagnosis['left_out']} were not")
 
 
 def show_trace(console: Console, trace: Row) -> None:
-    console.print(f"[bold]{trace['source']} -> {trace['to']}[/bold]", **_PLAIN)
+    _line(console, (f"{trace['source']} -> {trace['to']}", "bold"))
     colours = {"ok": "green", "wrong": "red", "cannot tell": "yellow"}
     width = max((len(hop["hop"]) for hop in trace["hops"]), default=0)
     for hop in trace["hops"]:
-        colour = colours[hop["state"]]
-        console.print(f"{hop['hop']:<{width}}  [{colour}]{hop['state']}[/{colour}]  {escape(_told(hop))}", **_PLAIN)
+        _line(console, f"{hop['hop']:<{width}}  ", (hop["state"], colours[hop["state"]]), f"  {_told(hop)}")
 
 
 def _told(row: Row) -> str:
     return f"{row['says']}\n    {row['cure']}" if row["cure"] else str(row["says"])
+
+
+def _line(console: Console, *parts: str | tuple[str, str]) -> None:
+    """Parts are text, or text and style. A terminal folds the line, so that it can be copied whole."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -132,7 +142,7 @@ def _table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any
     for column in columns:
         table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console.print(table)
 
 

@@ -14,17 +14,22 @@ from operations.metrics import Counts, Metrics
 
 ROOT = Path(__file__).parents[2]
 RULES, DASHBOARD = ROOT / "contrib/prometheus/alerts.yml", ROOT / "contrib/grafana/flannelpy.json"
+COMMANDS = ROOT / "docs/commands.md"
 WHERE = ("", ip_network("10.240.0.0/18"))
 ONE = {WHERE: 1}
 COUNTS = Counts(1, 1, ONE, ONE, ONE, 1, 9, 0, 1, 0, 0, 0, 1, 1, 1, 1, {"10.240.0.0/18": (5, 7)})
 
 
-def metric_names() -> set[str]:
+def scraped() -> str:
     metrics = Metrics()
     metrics.watch(lambda: COUNTS)
     metrics.request("NetworkDriver.Join", 0.01, refused=True)
     metrics.store_call("get", 0.01, answered=False)
-    return set(re.findall(r"^(flannelpy_\w+)", metrics.text().decode(), re.MULTILINE))
+    return metrics.text().decode()
+
+
+def metric_names() -> set[str]:
+    return set(re.findall(r"^(flannelpy_\w+)", scraped(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=["alerts", "dashboard"])
@@ -32,6 +37,18 @@ def test_only_metrics_that_there_are_are_asked_for(path: Path) -> None:
     asked = set(re.findall(r"\bflannelpy_\w+", path.read_text()))
     assert asked
     assert asked <= metric_names()
+
+
+def test_the_documentation_has_each_metric_with_its_labels() -> None:
+    rows = re.findall(r"^\| `(flannelpy_\w+)` \| (.*?) \|", COMMANDS.read_text(), re.MULTILINE)
+    said = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    families = set(
+        re.findall(r"^# TYPE (flannelpy_(?!process_)\w+?) (?:gauge|counter|histogram)$", scraped(), re.MULTILINE)
+    )
+    assert set(said) == {name for name in families if not name.endswith("_created")}
+    for name, labels in said.items():
+        samples = re.findall(rf"^{name}(?:_sum)?(?:{{(.*)}})? ", scraped(), re.MULTILINE)
+        assert set(re.findall(r"(\w+)=", samples[0])) == labels, name
 
 
 def test_the_dashboard_is_json_without_two_panels_of_one_number() -> None:

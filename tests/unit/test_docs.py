@@ -5,11 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from cluster.services import LABEL
 from driver import options
 from driver.backends import BACKENDS
 from ipam import options as ipam_options
+from plugin.cli import main
 from plugin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +73,11 @@ def test_the_index_has_every_page() -> None:
     index = (ROOT / "docs/README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index
+
+
+def test_completion_is_documented_as_each_shell_needs_it() -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    assert '`eval "$(_FLANNELPY_COMPLETE=bash_source flannelpy)"`' in page
+    assert "`_FLANNELPY_COMPLETE=fish_source flannelpy | source`" in page  # fish takes no lines from a substitution
+    shown = CliRunner().invoke(main, prog_name="flannelpy", env={"_FLANNELPY_COMPLETE": "fish_source"})
+    assert "complete --no-files --command flannelpy" in shown.output

@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from plugin import cli, installer
+from cluster.dockerd import EngineUnavailable, ListedNetwork, read_shape
+from plugin import cli, client, installer
+from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
     ENVIRONMENT,
@@ -22,6 +25,7 @@ from plugin.install import (
     uninstall_steps,
     variables,
 )
+from plugin.settings import Settings
 from plugin.steps import Write
 
 ROOT = Path(__file__).parents[2]
@@ -77,8 +81,14 @@ def test_other_lines_of_the_environment_file_stay() -> None:
     assert variables(text) == {"FLANNELPY_LOG": "info", "CONSUL_HTTP_TOKEN": "secret", "FLANNELPY_BLOCK": "26"}
 
 
+def test_quotes_that_systemd_takes_off_are_no_part_of_a_value() -> None:
+    text = """A="x y"\nB='x'\nC="x'\nD="\nE=""\n"""
+    assert variables(text) == {"A": "x y", "B": "x", "C": "\"x'", "D": '"', "E": ""}
+
+
 def test_a_token_is_written_and_not_shown() -> None:
-    step = Write(ENVIRONMENT, "CONSUL_HTTP_TOKEN=secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n", 0o600)
+    text = "CONSUL_HTTP_TOKEN=secret\n CONSUL_HTTP_TOKEN = secret\nCONSUL_HTTP_TOKEN_FILE=/etc/token\n"
+    step = Write(ENVIRONMENT, text, 0o600)
     assert "secret" not in str(step)
     assert "CONSUL_HTTP_TOKEN_FILE=/etc/token" in str(step)
 
@@ -169,6 +179,43 @@ def test_uninstall() -> None:
     assert uninstall_steps(Seen(), STATE) == []
 
 
+@dataclass
+class Engine:
+    """Stands for dockerd, with these networks: name, driver and IPAM driver."""
+
+    has: list[tuple[str, str, str]]
+    away: bool = False
+
+    def listed(self) -> list[ListedNetwork]:
+        if self.away:
+            raise EngineUnavailable("no answer")
+        shapes = [{"Name": name, "Driver": driver, "IPAM": {"Driver": ipam}} for name, driver, ipam in self.has]
+        return [ListedNetwork("id", read_shape(shape)) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        (
+            Engine([("web", "flannelpy", "flannelpy"), ("lan", "macvlan", "flannelpy"), ("host", "host", "default")]),
+            "Docker has networks of flannelpy's, lan, web: remove them with docker network rm",
+        ),
+        (Engine([], away=True), r"whether Docker has networks of flannelpy's cannot be told \(no answer\): start it"),
+    ],
+)
+def test_uninstall_is_refused_while_docker_needs_it(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, sentence: str
+) -> None:
+    monkeypatch.setattr(installer, "Dockerd", lambda url: engine)
+    with pytest.raises(CannotInstall, match=f"^{sentence}$"):
+        installer.refuse_while_used(Settings())
+
+
+def test_uninstall_minds_no_network_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "Dockerd", lambda url: Engine([("bridge", "bridge", "default")]))
+    installer.refuse_while_used(Settings())
+
+
 # done, below a root of its own
 
 
@@ -235,9 +282,37 @@ def test_a_wrong_line_in_the_environment_file_is_told(root: Path) -> None:
     assert "FLANNELPY_LOG is 'loud'" in run(root, "install", "--yes").stderr
 
 
+def test_a_setting_that_only_the_shell_has_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLANNELPY_LEASE_TTL", "12h")
+    said = "FLANNELPY_LEASE_TTL is '12h' in this shell, which no service sees: give --lease-ttl, or unset it"
+    assert run(root, "install", "--dry-run").stderr == f"Error: {said}\n"
+    assert run(root, "install", "--dry-run", "--lease-ttl", "12h").exit_code == 0
+    (root / ENVIRONMENT[1:]).write_text("FLANNELPY_LEASE_TTL=12h\n")
+    assert run(root, "install", "--dry-run").exit_code == 0
+
+
+def test_a_service_beside_another_flannelpy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str]] = []
+    monkeypatch.setattr(client, "ask", lambda path, call: asked.append((path, call)))
+    with pytest.raises(CannotInstall, match=r"another flannelpy answers on /run/docker/plugins/flannelpy\.sock"):
+        installer.refuse_beside_another(Settings())
+    assert asked == [(Settings().socket[0], "/Plugin.Activate")]
+
+
+def test_where_nobody_answers_it_is_not(tmp_path: Path) -> None:
+    installer.refuse_beside_another(Settings(socket=(tmp_path / "none.sock",)))
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
     path = tmp_path / "flannelpy.service"
     path.write_text(installer.unit().replace("/opt/flannelpy/bin/flannelpy", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wrong_setting_ends_the_service_and_nothing_else_does() -> None:
+    lines = installer.unit().splitlines()
+    assert {"Restart=always", f"RestartPreventExitStatus={WrongSettings.exit_code}", "StartLimitIntervalSec=0"} <= {
+        *lines
+    }

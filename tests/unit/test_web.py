@@ -1,10 +1,13 @@
-"""The web server of the agent starts and stops without a trace."""
+"""The web server of the agent starts and stops without a trace, and tells where it cannot."""
 
 import http.client
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 from flask import Flask
 
+from operations.observer import Observer, Sources
 from operations.web import WebServer
 from tests.consul_agent import free_ports
 
@@ -23,3 +26,27 @@ def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind
         server.stop()
         client.close()
         assert "web" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
+    app, [port] = Flask(__name__), free_ports(1)
+    first, second = (WebServer(app, ("127.0.0.1", port)) for _ in range(2))
+    observer = Observer(all_is_well())
+    observer.listen(lambda: second.fault)
+    first.start()
+    try:
+        assert observer.problems() == []
+        second.start()
+        assert observer.problems() == [
+            f"FLANNELPY_HTTP is 127.0.0.1:{port}: no health, metrics or page there (Address already in use)"
+        ]
+    finally:
+        second.stop()
+        first.stop()
+
+
+def all_is_well() -> Sources:
+    """As far as problems are asked for."""
+    tenancy = SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None)
+    nothing = {"reconciler": SimpleNamespace(faults=list), "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
+    return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, **nothing))

@@ -1,0 +1,81 @@
+"""The commands that look: what they say where no answer can be had or understood, and that they say that they wait."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from plugin import cli, client, progress
+from plugin.flags import version
+
+OTHER = f"Error: this command is of flannelpy {version()}, and the one that runs is of another version: restart it\n"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, list(arguments))
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    monkeypatch.setattr(client, "ask", lambda path, call, **arguments: answer)
+
+
+@pytest.mark.parametrize("command", [("status",), ("hosts",), ("gc",), ("leave",), ("doctor",), ("trace", "a", "b")])
+def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    def denied(self: client._Connection) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(client._Connection, "connect", denied)
+    done = run(*command)
+    assert (done.exit_code, done.stderr) == (1, "Error: only root may ask flannelpy: use sudo\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (("status",), {"Status": {"host": "h1"}}),
+        (("status", "--json"), {"Status": {"host": "h1"}}),
+        (("hosts",), {}),
+        (("networks",), {"Networks": [{"name": "web", "space": "", "pool": "10.0.0.0/8", "more_pools": None}]}),
+        (("addresses",), {"Addresses": [{"address": "10.0.0.1"}]}),
+        (("doctor",), {"Questions": "{}"}),
+        (("trace", "a", "b"), {"Doors": '{"doors": 1}'}),
+    ],
+)
+def test_an_answer_of_another_version_is_told(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], answer: Any
+) -> None:
+    answers(monkeypatch, answer)
+    done = run(*command)
+    assert (done.exit_code, done.stderr) == (1, OTHER)
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("gc",), ("leave",)])
+def test_a_call_that_the_running_one_does_not_know_is_told_alike(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def ask(path: Path, call: str) -> None:
+        raise client.UnknownCall(call)
+
+    monkeypatch.setattr(client, "ask", ask)
+    done = run(*command)
+    assert (done.exit_code, done.stderr) == (1, OTHER)
+
+
+def test_nobody_there_is_another_sentence(tmp_path: Path) -> None:
+    done = run("status", "--socket", str(tmp_path / "none.sock"))
+    assert done.exit_code == 1
+    assert "is `flannelpy serve` running?" in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_waits_at_a_terminal_sees_for_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with progress.waiting("watching [h1]"):
+        pass
+    seen = capsys.readouterr()
+    assert (seen.out, "watching [h1] ..." in seen.err) == ("", terminal)
