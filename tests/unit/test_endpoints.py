@@ -1,5 +1,6 @@
 """Who is where: what a host tells the others of its containers, what it believes of theirs, and what is removed."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,15 +41,17 @@ def endpoint(
     return Endpoint(endpoint_id, network_id, (ip_address(address),), "02:00:00:00:00:05", sandbox=sandbox)
 
 
-def container(*endpoint_ids: str, name: str = "shop") -> EngineContainer:
-    attached = tuple(EngineEndpoint(one, "web", (name, "c1")) for one in endpoint_ids)
-    return EngineContainer("c1", name, "nginx", {}, attached)
+def container(*endpoint_ids: str, name: str = "shop", container_id: str = "c1") -> EngineContainer:
+    attached = tuple(EngineEndpoint(one, "web", (name, container_id)) for one in endpoint_ids)
+    return EngineContainer(container_id, name, "nginx", {}, attached)
 
 
 class Engine:
     def __init__(self, *containers: EngineContainer) -> None:
         self.containers = {one.id: one for one in containers}
         self.away = False
+        self.asked: list[str] = []
+        self.hanging: dict[str, threading.Event] = {}  # containers about which there is no answer until it is set
 
     def running(self) -> list[str]:
         if self.away:
@@ -56,6 +59,9 @@ class Engine:
         return list(self.containers)
 
     def container(self, container_id: str) -> EngineContainer | None:
+        self.asked.append(container_id)
+        if container_id in self.hanging and not self.hanging[container_id].wait(0.3):
+            raise EngineUnavailable("no answer")
         self.running()
         return self.containers.get(container_id)
 
@@ -195,6 +201,53 @@ def test_only_what_differs_is_written() -> None:
         Delete("endpoints/10.240.0.0-18/h1/gone", 8),
     ]
     assert next(difference({KEY: other}, stands)) == Put(KEY, encode(other), 7)
+
+
+def test_a_container_that_hangs_keeps_no_other_from_being_told(store: AwayStore) -> None:
+    engine = Engine(container("e1"), container("e2", name="db", container_id="c2"))
+    engine.hanging["c2"] = threading.Event()
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP}, 0.25)
+        time.sleep(0.5)  # there was no answer
+        assert host.told() == {KEY: SHOP}
+        engine.hanging["c2"].set()
+        until(lambda: len(host.told()) == 2)
+        assert engine.asked.count("c1") == 1
+
+
+def test_what_was_told_before_a_restart_stays_until_docker_has_spoken(store: AwayStore) -> None:
+    engine = Engine(container("e1"), container("e2", name="db", container_id="c2"))
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+    with running(host):
+        until(lambda: len(host.told()) == 2)
+    engine.hanging["c2"] = threading.Event()
+    again = Host(store, engine, host.local)
+    with running(again):
+        until(lambda: len(again.endpoints.own() or ()) == 2)
+        time.sleep(0.5)
+        assert len(again.told()) == 2
+        engine.containers["c2"] = container(container_id="c2")
+        engine.hanging["c2"].set()
+        until(lambda: set(again.told()) == {KEY})
+
+
+def test_docker_is_not_asked_about_an_end_that_the_driver_knows(store: AwayStore) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+        host.journal.remove_endpoint("e1")
+        host.happened("die")
+        until(lambda: not host.told())
+        assert host.engine.asked == ["c1"]
 
 
 # the directory
