@@ -305,6 +305,44 @@ def test_a_host_that_is_given_up_leaves_no_endpoint(store: AwayStore) -> None:
     assert set(store.read(records.ENDPOINTS).entries) == {KEY}
 
 
+@pytest.mark.parametrize("odd", ["endpoints/x", "endpoints/x/h2/e1", "endpoints/10.240.0.0-18/e1"])
+def test_a_key_that_makes_no_sense_is_left_out_and_told_of_once(
+    store: AwayStore, odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(odd, encode(SHOP), ABSENT), Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    with running(host):
+        until(lambda: set(host.directory.endpoints()) == {theirs})
+        entry = store.get(odd)
+        assert entry is not None
+        Announcing(store, THERE).commit(Put(odd, b"{}", entry.version), Put(theirs + "0", encode(SHOP), ABSENT))
+        until(lambda: len(host.directory.endpoints()) == 2)
+        host.directory.save()
+    assert len(Host(AwayStore(), Engine(), host.local).directory.endpoints()) == 2
+    assert len([record for record in caplog.records if "key left out" in record.message]) == 2  # of each process
+    assert not [record for record in caplog.records if "failed" in record.message]
+
+
+def test_keys_that_name_no_pool_are_nobodys() -> None:
+    odd = ["pools/x/peers/h1", "pools/x/holders/h1", "pools/x/wanted/10.0.0.1", "pools/x@/holders/h1"]
+    assert not list(records.peers(odd))
+    assert not records.pools_with_peer(odd, HERE)
+    assert not records.pools_with_holder(odd, HERE)
+    assert not records.pools_with_wishes(odd)
+
+
+def test_a_key_that_names_no_pool_keeps_no_host_from_being_given_up(store: AwayStore) -> None:
+    store.commit(
+        Put("pools/x/pool", b"{}", ABSENT),
+        Put("endpoints/x", b"{}", ABSENT),
+        Put(records.host_key(THERE), encode(records.Host("two")), ABSENT),
+    )
+    entry = store.get(records.host_key(THERE))
+    assert entry is not None
+    assert give_up(store, THERE, entry.version)
+
+
 # what the resolver is told
 
 
