@@ -48,8 +48,12 @@ def test_the_kernel_is_listened_to_after_a_notice_that_cannot_be_read(
     monkeypatch.setattr(listener, "PAUSE", 0.01)
     monkeypatch.setattr(listener, "COALESCE", 0.0)
 
+    def hears() -> bool:
+        heard.set()
+        return over.wait(5)
+
     class Told:
-        wait = staticmethod(raising(error, 2, lambda: heard.set() or over.wait(5)))
+        wait = staticmethod(raising(error, 2, hears))
         close = staticmethod(lambda: None)
 
     with running(listener.Listener(lambda: None, lambda: cast(Notices, Told()))):
@@ -59,7 +63,12 @@ def test_the_kernel_is_listened_to_after_a_notice_that_cannot_be_read(
 
 def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:
     asked = threading.Event()
-    broken = raising(ValueError("no key of ours"), 1, lambda: asked.set() or View({}))
+
+    def view() -> View:
+        asked.set()
+        return View({})
+
+    broken = raising(ValueError("no key of ours"), 1, view)
     lender = Lender(cast(Callable[[], View | None], broken), lambda _: None)
     with running(lender):
         lender.poke()
