@@ -6,6 +6,7 @@ that starts only when it has started, and one about a container that hangs not a
 it stood. What should stand in the store is compared with what the directory has seen there: whatever was missed is
 made good by the next comparison."""
 
+import json
 import logging
 import threading
 import time
@@ -32,6 +33,8 @@ PAUSE = 2.0  # seconds before a store or an Engine that was away is tried again
 RACE = 0.1  # seconds after which a write that lost a race is tried again
 AT_ONCE = 8  # questions to the Engine
 BATCH = 30  # changes in one transaction
+LABEL_BYTES = 1024  # of one endpoint's labels: every host hears of them
+OURS = "flannelpy."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Endpoints(Poked):
                         endpoint.addresses,
                         endpoint.mac,
                         container.image,
+                        told_labels(container.labels),
                     ),
                     container.labels,
                 )
@@ -148,7 +152,7 @@ class Endpoints(Poked):
             if key is None or key in known or key not in stands:
                 continue
             with suppress(BadRecord):
-                yield Attachment(key, decode(records.Endpoint, stands[key].value), {})
+                yield Attachment(key, (record := decode(records.Endpoint, stands[key].value)), dict(record.labels))
 
     def _key(self, endpoint: Endpoint) -> str | None:
         try:
@@ -245,6 +249,17 @@ class Endpoints(Poked):
         batches = [changes[start : start + BATCH] for start in range(0, len(changes), BATCH)]
         done = sum(self._store.commit(self._fence(), *batch) for batch in batches)  # one lost race stops no other
         self._not_before = 0.0 if done == len(batches) else time.monotonic() + RACE
+
+
+def told_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Sorted. Of more than LABEL_BYTES, those that we know come first, and what does not fit is left out."""
+    told, room = [], LABEL_BYTES
+    for pair in sorted(labels.items(), key=lambda pair: (not pair[0].startswith(OURS), pair)):
+        size = len(json.dumps(pair))
+        if size <= room:
+            told.append(pair)
+            room -= size
+    return tuple(sorted(told))
 
 
 def difference(own: Mapping[str, records.Endpoint], stands: Mapping[str, Entry]) -> Iterator[Change]:

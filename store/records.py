@@ -164,6 +164,7 @@ class Endpoint:
     addresses: tuple[IPAddress, ...]
     mac: str
     image: str
+    labels: tuple[tuple[str, str], ...] = ()  # the container's, sorted, as many as cluster/endpoints.py lets through
 
 
 def _name(prefix: IPNetwork) -> str:

@@ -1,5 +1,6 @@
 """Who is where: what a host tells the others of its containers, what it believes of theirs, and what is removed."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from cluster.directory import Directory
 from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, read_container
-from cluster.endpoints import Endpoints, difference
+from cluster.endpoints import LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.names import askers, named_here
 from cluster.reclaim import give_up
 from driver.endpoints import join_answer, resolver_route
@@ -191,6 +192,37 @@ def test_an_endpoint_that_somebody_removed_from_the_store_is_told_again(store: A
         assert entry is not None
         store.commit(Delete(KEY, entry.version))
         until(lambda: host.told() == {KEY: SHOP})
+
+
+def test_labels_are_told_as_far_as_they_fit_and_ours_first() -> None:
+    few = {"b": "2", "a": "1"}
+    assert told_labels(few) == (("a", "1"), ("b", "2"))
+    many = {f"a{number}": "x" * 300 for number in range(9)} | {"huge": "\U0001f40b" * 200, "z": ""}
+    told = dict(told_labels(many | {"flannelpy.consul.service": "shop:80"}))
+    assert told.keys() >= {"flannelpy.consul.service", "a0", "z"}
+    assert "huge" not in told
+    assert len(encode(replace(SHOP, labels=tuple(told.items())))) < len(encode(SHOP)) + LABEL_BYTES + 50
+
+
+def test_a_record_of_a_host_that_tells_no_labels_is_read() -> None:
+    shape = json.loads(encode(SHOP))
+    del shape["labels"]
+    assert decode(records.Endpoint, json.dumps(shape).encode()) == SHOP
+
+
+def test_a_containers_labels_are_told_and_outlive_a_restart_while_docker_hangs(store: AwayStore) -> None:
+    labels = {"flannelpy.consul.service": "shop:80", "tier": "front"}
+    engine = Engine(replace(container("e1"), labels=labels))
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: replace(SHOP, labels=tuple(sorted(labels.items())))})
+    engine.hanging["c1"] = threading.Event()
+    again = Host(store, engine, host.local)
+    with running(again):
+        until(lambda: bool(again.endpoints.attachments()))
+        assert [one.labels for one in again.endpoints.attachments() or ()] == [labels]
 
 
 def test_only_what_differs_is_written() -> None:
