@@ -24,7 +24,8 @@ class Directory:
         self._store, self._local, self._host, self._listeners = store, local, host, listeners
         if local.get(KEPT) is None:
             local.commit(Put(KEPT, b"{}", ABSENT))
-        self._endpoints: Mapping[str, records.Endpoint] = MappingProxyType(_decoded(_kept(local)))
+        self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
+        self._endpoints: Mapping[str, records.Endpoint] = MappingProxyType(self._decoded(_kept(local)))
         self._saved: Mapping[str, Entry] | None = None
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
         self.start, self.stop = self._following.start, self._following.stop
@@ -59,20 +60,28 @@ class Directory:
         gone = self._endpoints.keys() - standing.keys()  # also what was kept over a restart, of which no change tells
         kept = {key: record for key, record in self._endpoints.items() if key not in gone and key not in changes}
         fresh = {key: entry for key, entry in changes.items() if entry is not None}
-        self._endpoints = MappingProxyType(kept | _decoded(fresh))
+        self._endpoints = MappingProxyType(kept | self._decoded(fresh))
         hosts = {records.host_of_endpoint(key) for key in gone | changes.keys()}
         for listener in self._listeners:
             listener(hosts)
 
+    def _decoded(self, entries: Mapping[str, Entry]) -> dict[str, records.Endpoint]:
+        found = {}
+        for key, entry in entries.items():
+            try:
+                if self._is_of_endpoint(key):
+                    found[key] = decode(records.Endpoint, entry.value)
+            except BadRecord as error:
+                log.error("record left out", extra={"key": key, "why": error})
+        return found
 
-def _decoded(entries: Mapping[str, Entry]) -> dict[str, records.Endpoint]:
-    found = {}
-    for key, entry in entries.items():
-        try:
-            found[key] = decode(records.Endpoint, entry.value)
-        except BadRecord as error:
-            log.error("record left out", extra={"key": key, "why": error})
-    return found
+    def _is_of_endpoint(self, key: str) -> bool:
+        if records.host_of_endpoint(key):
+            return True
+        if key not in self._odd:
+            self._odd.add(key)
+            log.error("key left out, it is none of an endpoint", extra={"key": key})
+        return False
 
 
 def _kept(local: Store) -> dict[str, Entry]:

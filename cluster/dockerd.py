@@ -96,6 +96,7 @@ class Event:
 class Dockerd:
     def __init__(self, url: str) -> None:
         self._url = url
+        self._version: str | None = None  # of the API, as agreed with the Engine when it was last connected to
 
     def networks(self) -> list[EngineNetwork]:
         """Every network of the Engine, whole; EngineUnavailable if any part of the answer is missing."""
@@ -186,6 +187,7 @@ class Dockerd:
         """What the Engine still remembers since then (nanoseconds since the epoch), and what happens from now on.
 
         Ends, or raises EngineUnavailable, when the Engine does."""
+        self._version = None  # whoever connects anew may have another Engine before him
         with self._client() as client:
             stream = client.events(since=f"{since // 10**9}.{since % 10**9:09d}", filters=FOLLOWED, decode=True)
             yield map(read_event, stream)
@@ -194,15 +196,26 @@ class Dockerd:
     def _client(self) -> Iterator[Any]:
         """A client for each look: an Engine that was restarted, or replaced, answers like any other."""
         try:
-            client = docker.APIClient(base_url=self._url, version="auto", timeout=TIMEOUT, use_ssh_client=False)
+            client = self._connected()
             try:
                 yield client
             finally:
                 client.close()
         except APIError as error:
-            raise EngineRefused(str(error.explanation or error)) from error
+            if not _is_other_version(error):
+                raise EngineRefused(str(error.explanation or error)) from error
+            self._version = None
+            raise EngineUnavailable(f"the Docker Engine at {self._url} was replaced: {error}") from error
         except (DockerException, RequestException, OSError) as error:
+            self._version = None
             raise EngineUnavailable(f"the Docker Engine at {self._url} does not answer: {error}") from error
+
+    def _connected(self) -> Any:
+        """To be asked for its version, the Engine runs two programs: not more often than it can have changed."""
+        version = self._version or "auto"
+        client = docker.APIClient(base_url=self._url, version=version, timeout=TIMEOUT, use_ssh_client=False)
+        self._version = client.api_version
+        return client
 
     def _whole(self, client: Any, network_id: str) -> EngineNetwork | None:
         """None for a network that was removed after it was listed."""
@@ -210,6 +223,11 @@ class Dockerd:
             return read_network(client.inspect_network(network_id))
         except NotFound:
             return None
+
+
+def _is_other_version(error: APIError) -> bool:
+    """Too new or too old for this Engine."""
+    return error.status_code == 400 and "client version" in str(error.explanation)
 
 
 def read_network(shape: Any) -> EngineNetwork:

@@ -1,14 +1,18 @@
 """Tells everybody which containers this host has in our networks, and what they are called.
 
 What Docker calls them is asked after each of its events; which endpoints there are, the driver knows first, so a
-container that stops is gone before Docker says so. What should stand in the store is compared with what the directory
-has seen there: whatever was missed is made good by the next comparison."""
+container that stops is gone before Docker says so. No question waits for another: Docker answers one about a container
+that starts only when it has started, and one about a container that hangs not at all. What is not answered stands as
+it stood. What should stand in the store is compared with what the directory has seen there: whatever was missed is
+made good by the next comparison."""
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,8 +20,9 @@ from cluster.agent import Poked
 from cluster.dockerd import EngineContainer, EngineUnavailable, Event
 from driver.errors import NoSuchNetwork
 from driver.journal import Journal
+from driver.model import Endpoint
 from store import records
-from store.codec import encode
+from store.codec import BadRecord, decode, encode
 from store.interface import ABSENT, Change, Check, Contended, Delete, Entry, Put, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -26,8 +31,10 @@ COALESCE = 0.05  # seconds in which changes become one write
 SWEEP = 30.0  # seconds between two comparisons when nothing is heard
 PAUSE = 2.0  # seconds before a store or an Engine that was away is tried again
 RACE = 0.1  # seconds after which a write that lost a race is tried again
-AT_ONCE = 4  # questions to the Engine, which answers one about a container that starts only when it has started
+AT_ONCE = 8  # questions to the Engine
 BATCH = 30  # changes in one transaction
+LABEL_BYTES = 1024  # of one endpoint's labels: every host hears of them
+OURS = "flannelpy."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +64,12 @@ class Endpoints(Poked):
         called when `own` may have. To be poked when the journal, or what stands in the store, has changed."""
         self._engine, self._journal, self._store, self._host = engine, journal, store, host
         self._stands, self._fence, self._changed = stands, fence, changed
-        self._containers: dict[str, EngineContainer] | None = None  # None until the Engine was asked for all
-        self._lock = threading.Lock()
-        self._suspects: set[str] = set()
-        self._all = True
+        self._lock = threading.Lock()  # of the next six
+        self._all, self._listed = True, False  # all is to be asked for; and was, at least once
+        self._suspects: set[str] = set()  # containers to ask about
+        self._in_question: set[str] = set()  # asked about at this moment
+        self._unheard: set[str] = set()  # of those that ran at the start, the ones without an answer yet
+        self._containers: dict[str, EngineContainer] = {}
         self._not_before = 0.0
         self._asking = ThreadPoolExecutor(AT_ONCE, "endpoints-ask")
         super().__init__("endpoints")
@@ -78,10 +87,24 @@ class Endpoints(Poked):
 
     def event(self, event: Event) -> None:
         container = event.id if event.kind == "container" else event.attributes.get("container")
-        if container and event.action in ("start", "die", "rename", "connect", "disconnect"):
-            with self._lock:
+        if not container or event.action not in ("start", "die", "rename", "connect", "disconnect"):
+            return
+        ended = event.action in ("die", "disconnect")
+        with self._lock:
+            if not ended or self._may_be_here(container):
                 self._suspects.add(container)
-            self._news.set()
+            elif event.action == "die":
+                self._containers.pop(container, None)
+        self._ask()
+        self._news.set()
+
+    def _may_be_here(self, container_id: str) -> bool:
+        """Whether only Docker knows if a container that ended, or left a network, still has something of ours."""
+        if container_id in self._in_question | self._unheard:
+            return True
+        ours = {endpoint.id for endpoint in self._journal.all_endpoints()}
+        known = self._containers.get(container_id)
+        return known is not None and any(attached.id in ours for attached in known.endpoints)
 
     # what is
 
@@ -91,22 +114,23 @@ class Endpoints(Poked):
         return None if attachments is None else {one.key: one.record for one in attachments}
 
     def attachments(self) -> list[Attachment] | None:
-        containers = self._containers
-        return None if containers is None else list(self._attached(list(containers.values())))
+        with self._lock:
+            if not self._listed:
+                return None
+            containers, unheard = list(self._containers.values()), bool(self._unheard)
+        found = list(self._attached(containers))
+        return [*found, *self._standing({one.key for one in found})] if unheard else found
 
     def _attached(self, containers: Collection[EngineContainer]) -> Iterator[Attachment]:
         ours = {endpoint.id: endpoint for endpoint in self._journal.all_endpoints()}
         for container in containers:
             for attached in container.endpoints:
                 endpoint = ours.get(attached.id)
-                if endpoint is None:
+                key = self._key(endpoint) if endpoint else None
+                if endpoint is None or key is None:
                     continue
-                try:
-                    pool = self._journal.network(endpoint.network_id).pools[0]
-                except NoSuchNetwork:
-                    continue  # deleted a moment ago
                 yield Attachment(
-                    records.endpoint_key(pool, self._host, endpoint.id),
+                    key,
                     records.Endpoint(
                         container.id[:12],
                         container.name,
@@ -115,9 +139,27 @@ class Endpoints(Poked):
                         endpoint.addresses,
                         endpoint.mac,
                         container.image,
+                        told_labels(container.labels),
                     ),
                     container.labels,
                 )
+
+    def _standing(self, known: Collection[str]) -> Iterator[Attachment]:
+        """What this host has told before, of endpoints that the driver has and Docker has not spoken of yet."""
+        stands = self._stands() or {}
+        for endpoint in self._journal.all_endpoints():
+            key = self._key(endpoint)
+            if key is None or key in known or key not in stands:
+                continue
+            with suppress(BadRecord):
+                yield Attachment(key, (record := decode(records.Endpoint, stands[key].value)), dict(record.labels))
+
+    def _key(self, endpoint: Endpoint) -> str | None:
+        try:
+            pool = self._journal.network(endpoint.network_id).pools[0]
+        except NoSuchNetwork:
+            return None  # deleted a moment ago
+        return records.endpoint_key(pool, self._host, endpoint.id)
 
     # the loop
 
@@ -136,7 +178,7 @@ class Endpoints(Poked):
         """Seconds until something is tried again."""
         if self._not_before:
             return max(self._not_before - time.monotonic(), 0.0)
-        return PAUSE if self._all or self._suspects else SWEEP
+        return PAUSE if self._all or self._suspects or self._in_question else SWEEP
 
     def _attempt(self, act: Callable[[], None], otherwise: str) -> None:
         try:
@@ -148,19 +190,55 @@ class Endpoints(Poked):
 
     def _look(self) -> None:
         with self._lock:
-            everything, suspects = self._all, self._suspects
-            self._all, self._suspects = False, set()
+            everything, self._all = self._all, False
+            before = set(self._containers)
+        if everything:
+            try:
+                self._list(before)
+            except BaseException:
+                self._all = True
+                raise
+        self._ask()
+
+    def _list(self, before: set[str]) -> None:
+        """Forget those of the containers known before that do not run, and ask about all that do."""
+        listed = set(self._engine.running())
+        with self._lock:
+            for container in before - listed:
+                self._containers.pop(container, None)
+            self._unheard = self._unheard & listed if self._listed else listed
+            self._listed = True
+            self._suspects |= listed
+
+    def _ask(self) -> None:
+        """About all suspects, without waiting for an answer."""
+        if self._stopping.is_set():
+            return
+        with self._lock:
+            asked = self._suspects - self._in_question
+            self._suspects -= asked
+            self._in_question |= asked
+        for container in asked:
+            self._asking.submit(self._inspect, container)
+
+    def _inspect(self, container_id: str) -> None:
+        """Without an answer it is asked about again, and alone."""
         try:
-            asked = set(self._engine.running()) if everything else suspects
-            found = list(self._asking.map(self._engine.container, asked)) if asked else []
-        except BaseException:
+            found = self._engine.container(container_id)
+        except Exception as error:
+            if not isinstance(error, EngineUnavailable):
+                log.exception("a container was not understood", extra={"container": container_id})
             with self._lock:
-                self._all, self._suspects = self._all or everything, self._suspects | suspects
-            raise
-        known = {} if everything or self._containers is None else self._containers
-        kept = {key: container for key, container in known.items() if key not in asked}
-        if everything or self._containers is not None:
-            self._containers = kept | {c.id: c for c in found if c is not None and c.endpoints}
+                self._in_question.discard(container_id)
+                self._suspects.add(container_id)  # PAUSE goes by: nobody is poked
+            return
+        with self._lock:
+            self._in_question.discard(container_id)
+            self._unheard.discard(container_id)
+            self._containers.pop(container_id, None)
+            if found is not None and found.endpoints:
+                self._containers[container_id] = found
+        self._news.set()
 
     def _write(self) -> None:
         own, stands = self.own(), self._stands()
@@ -171,6 +249,17 @@ class Endpoints(Poked):
         batches = [changes[start : start + BATCH] for start in range(0, len(changes), BATCH)]
         done = sum(self._store.commit(self._fence(), *batch) for batch in batches)  # one lost race stops no other
         self._not_before = 0.0 if done == len(batches) else time.monotonic() + RACE
+
+
+def told_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Sorted. Of more than LABEL_BYTES, those that we know come first, and what does not fit is left out."""
+    told, room = [], LABEL_BYTES
+    for pair in sorted(labels.items(), key=lambda pair: (not pair[0].startswith(OURS), pair)):
+        size = len(json.dumps(pair))
+        if size <= room:
+            told.append(pair)
+            room -= size
+    return tuple(sorted(told))
 
 
 def difference(own: Mapping[str, records.Endpoint], stands: Mapping[str, Entry]) -> Iterator[Change]:

@@ -21,9 +21,15 @@ class Lender(Poked):
         while not self._stopping.is_set():
             self._news.wait()
             self._news.clear()
-            view = self._view()
-            for pool in pools_with_wishes(view.entries if view else ()):
-                self._attempt(pool)
+            try:
+                self._look()
+            except Exception:  # the loop must live: the next change is another view
+                log.exception("wishes for addresses were not read")
+
+    def _look(self) -> None:
+        view = self._view()
+        for pool in pools_with_wishes(view.entries if view else ()):
+            self._attempt(pool)
 
     def _attempt(self, pool: SpacedPool) -> None:
         try:

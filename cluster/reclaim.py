@@ -129,7 +129,7 @@ def close_empty(store: Store) -> None:
     """Forget pools that no host uses and networks that have no peer. Safe at any time."""
     keys = store.read(records.POOLS).entries
     used = {key.rpartition("/")[0] for key in keys}
-    for key in keys:
+    for key in filter(records.names_pool, keys):
         where, _, what = key.rpartition("/")
         space, pool = records.space_of_key(key), records.pool_of_key(key)
         if what == "network" and f"{where}/peers" not in used:

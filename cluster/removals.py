@@ -1,6 +1,7 @@
 """Forgets the removals of networks, when nobody is left who must hear of them."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from store import records
 from store.codec import BadRecord, decode
@@ -8,12 +9,18 @@ from store.interface import Delete, Entry, Store
 from store.records import DockerNetwork
 
 REST = 600.0  # seconds a removal stays known after the last host has left: longer than any `docker network create`
+REMEMBERED = 4096  # records: each look reads all of them, and few have changed
 
 
 def read(entry: Entry) -> DockerNetwork | None:
     """None for a record of another version's making: that is told when it is about to be acted on."""
+    return _decoded(entry.value)
+
+
+@lru_cache(REMEMBERED)
+def _decoded(value: bytes) -> DockerNetwork | None:
     try:
-        return decode(DockerNetwork, entry.value)
+        return decode(DockerNetwork, value)
     except BadRecord:
         return None
 

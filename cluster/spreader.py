@@ -62,6 +62,7 @@ class Spreader(Poked):
         self._engine, self._store, self._had, self._host = engine, store, had, host
         self._entries, self._ours, self._token = entries, ours, token
         self._outcomes: dict[str, Outcome] = {}
+        self._making: set[str] = set()  # names of networks that Docker was told to make, and has told nothing of yet
         self._removals = Removals(store, host, clock)
         self._failing = False
         super().__init__("spreader")
@@ -69,9 +70,14 @@ class Spreader(Poked):
     # --- from outside
 
     def resync(self) -> None:
+        self._making.clear()
         self.poke()
 
     def event(self, event: Event) -> None:
+        if event.kind == "network" and event.attributes.get("name") in self._making:
+            self._making.discard(event.attributes["name"])
+            if event.action == "create":
+                return  # our own doing
         made_or_removed = event.kind == "network" and event.action in ("create", "destroy")
         freed = event.action in ("disconnect", "destroy") and self._waits()
         if made_or_removed or freed:
@@ -88,8 +94,8 @@ class Spreader(Poked):
         while not self._stopping.is_set():
             self._news.clear()
             troubled = not self._attempt() or self._waits()
-            pause = min(pause * 2, SWEEP) if troubled else RETRY
             self._news.wait(pause if troubled else SWEEP)
+            pause = min(pause * 2, SWEEP) if troubled else RETRY
 
     def _attempt(self) -> bool:
         try:
@@ -149,7 +155,7 @@ class Spreader(Poked):
                 outcome = self._perform(name, decision, written, here)
             else:
                 outcome = decision.outcome
-        except (EngineRefused, BadRecord) as error:
+        except (EngineUnavailable, BadRecord) as error:  # the other names need not wait for this one
             outcome = Outcome(State.FAILED, str(error))
         self._note(name, outcome)
 
@@ -190,10 +196,13 @@ class Spreader(Poked):
 
     def _create(self, record: DockerNetwork) -> Outcome:
         self._had.put(Had(record.name, record.token))
+        self._making.add(record.name)
         try:
             network_id = self._engine.create_network(record)
-        except EngineRefused:
-            self._had.forget(record.name)
+        except EngineUnavailable as error:
+            self._making.discard(record.name)
+            if isinstance(error, EngineRefused):
+                self._had.forget(record.name)
             raise
         self._had.put(Had(record.name, record.token, network_id))
         log.info("network of the cluster made here", extra={"network": record.name, "from": record.host})
@@ -223,9 +232,7 @@ class Spreader(Poked):
     def _thin_out(self, keep: Here, here: Sequence[Here]) -> Outcome | None:
         """One network at a time, and then another look."""
         for network in sorted((n for n in here if n.ours), key=lambda network: network.id == keep.id):
-            if network.id == keep.id:
-                self._had.forget(network.shape.name)  # its end is our doing, and no removal by the user
-            if self._take_away(network) is None:
+            if self._thinned(network, known=network.id == keep.id) is None:
                 log.warning(
                     "network removed, Docker had its name twice",
                     extra={"network": network.shape.name, "pool": network.shape.pools[0]},
@@ -233,6 +240,22 @@ class Spreader(Poked):
                 self.poke()
                 return None
         return TWICE
+
+    def _thinned(self, network: Here, *, known: bool) -> str | None:
+        """See `_take_away`. The end of the one known is our doing, and no removal by the user: it is forgotten first,
+        and had again if it is certain that it stays."""
+        had = self._had.get(network.shape.name) if known else None
+        if had is not None:
+            self._had.forget(had.name)
+        try:
+            user = self._take_away(network)
+        except EngineRefused:
+            if had is not None:
+                self._had.put(had)
+            raise
+        if had is not None and user is not None:
+            self._had.put(had)
+        return user
 
     def _take_away(self, network: Here) -> str | None:
         """Remove it from Docker, unless a container uses it, running or not: then the container's name."""

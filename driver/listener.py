@@ -10,6 +10,7 @@ from driver.errors import KernelError
 log = logging.getLogger(__name__)
 
 COALESCE = 0.2  # seconds: a burst of changes is one pass
+PAUSE = 1.0  # seconds before the kernel is listened to again
 
 
 class Notices(Protocol):
@@ -41,7 +42,11 @@ class Listener:
                 self._listen(self._open_notices())
             except KernelError as error:
                 log.warning("listening to the kernel again", extra={"why": error})
-                self._stopping.wait(1)
+                self._stopping.wait(PAUSE)
+            except Exception:  # the loop must live: a notice that cannot be read is one of many
+                log.exception("listening to the kernel failed")
+                self._stopping.wait(PAUSE)
+                self._poke()  # it may have concerned us
 
     def _listen(self, notices: Notices) -> None:
         try:

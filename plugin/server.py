@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 SOCKET_UMASK = 0o117  # mode 0660 from the moment of bind()
 BACKLOG = 1024
+TURN = 0.001  # seconds a thread of the agent may keep a request waiting, each time that it comes back from the disk
 
 
 def serve(settings: Settings, create: Callable[[Settings], Flask]) -> None:
@@ -120,6 +122,7 @@ def _bound(path: Path) -> socket.socket:
 
 
 def _start_agent(systemd: Systemd, worker: Any) -> None:
+    sys.setswitchinterval(TURN)
     extensions = worker.wsgi.extensions
     extensions["agent"].start()
     extensions["watchdog"] = Watchdog(systemd, extensions["stalled"])

@@ -127,18 +127,21 @@ class Follower:
         self._log, self._old, self._head = log_of(topic), f"{FEED}{topic}old/", f"{FEED}{topic}head"
         self._seen = 0  # the version of the log when it was last read
         self._anchor: Mark | None = None
+        self._crowd: Sequence[Commit] = ()  # what stood in the log then
 
     def follow(self, timeout: float) -> News:
         """What changed since the last call, as soon as something has, or `timeout` seconds passed. The first one, and
         any after which it is not certain what was missed, gives all that there is.
 
         StoreUnavailable loses nothing: the next call begins where this one did."""
+        crowd, self._crowd = self._crowd, ()
+        self._compact(crowd)
         log = self._store.wait(self._log, self._seen, timeout)
         standing = commits_of(log)
         missed = self._missed(self._anchor, standing)
         if missed is None:
             return self.whole()
-        self._compact(standing)
+        self._crowd = standing  # compacted by the next call: news first
         self._reached(log, [*missed, *standing])
         return News(missed)
 

@@ -14,7 +14,8 @@ R = TypeVar("R")
 class LocalRecords(Generic[K, R]):
     """The records below one prefix of this host's own store, kept in memory too.
 
-    One process writes them. Callers lock: `records` is a live view. A key's text is `str(key)`; `parse` undoes it."""
+    One process writes them. Callers let one thread at a time write a key, and copy `records`, a live view, to go
+    through it. A key's text is `str(key)`; `parse` undoes it."""
 
     def __init__(self, store: Store, prefix: str, kind: type[R], parse: Callable[[str], K]) -> None:
         self._store, self._prefix = store, prefix

@@ -166,6 +166,7 @@ class Endpoint:
     addresses: tuple[IPAddress, ...]
     mac: str
     image: str
+    labels: tuple[tuple[str, str], ...] = ()  # the container's, sorted, as many as cluster/endpoints.py lets through
 
 
 def _name(prefix: IPNetwork) -> str:
@@ -230,6 +231,15 @@ def pool_of_key(key: str) -> IPNetwork:
     return _prefix(key.split("/")[1].rpartition("@")[2])
 
 
+def names_pool(key: str) -> bool:
+    """Whether `pool_of_key` can tell: anybody may have written to the store."""
+    try:
+        pool_of_key(key)
+    except (ValueError, IndexError):
+        return False
+    return True
+
+
 def space_of_key(key: str) -> str:
     """The name space of such a key, empty for the one that all networks of our driver are in."""
     return key.split("/")[1].rpartition("@")[0]
@@ -267,7 +277,7 @@ def peers(keys: Iterable[str]) -> Iterator[tuple[IPNetwork, str]]:
     """Networks and the hosts that are their peers, among the keys below `pools/`."""
     for key in keys:
         where, _, host = key.rpartition("/")
-        if where.endswith("/peers"):
+        if where.endswith("/peers") and names_pool(key):
             yield pool_of_key(key), host
 
 
@@ -282,19 +292,25 @@ def endpoint_key(pool: IPNetwork, host: str, endpoint_id: str) -> str:
 
 
 def host_of_endpoint(key: str) -> str:
-    return key.split("/")[2]
+    """Empty, as no host is called, for a key that is none of an endpoint."""
+    parts = key.split("/")
+    return parts[2] if len(parts) == 4 and names_pool(key) else ""
 
 
 def pools_with_peer(keys: Iterable[str], host: str) -> list[IPNetwork]:
     """The networks that have this host as a peer, among the keys below `pools/`."""
-    return [pool_of_key(key) for key in keys if key.endswith(f"/peers/{host}")]
+    return [pool_of_key(key) for key in keys if key.endswith(f"/peers/{host}") and names_pool(key)]
 
 
 def pools_with_holder(keys: Iterable[str], host: str) -> list[tuple[str, IPNetwork]]:
     """The pools, each with its space, that this host uses, among the keys below `pools/`."""
-    return [(space_of_key(key), pool_of_key(key)) for key in keys if key.endswith(f"/holders/{host}")]
+    return [_spaced(key) for key in keys if key.endswith(f"/holders/{host}") and names_pool(key)]
 
 
 def pools_with_wishes(keys: Iterable[str]) -> set[tuple[str, IPNetwork]]:
     """The pools, each with its space, in which a host asks for an address, among the keys below `pools/`."""
-    return {(space_of_key(key), pool_of_key(key)) for key in keys if "/wanted/" in key}
+    return {_spaced(key) for key in keys if "/wanted/" in key and names_pool(key)}
+
+
+def _spaced(key: str) -> tuple[str, IPNetwork]:
+    return space_of_key(key), pool_of_key(key)

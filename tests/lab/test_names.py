@@ -1,13 +1,13 @@
 """Containers find each other by name on all hosts of their networks, and in no others."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.answers import slowest_answers
 from tests.lab.cluster import Cluster, Container
 from tests.lab.commands import wait_until
 from tests.lab.lab import Lab
@@ -159,13 +159,9 @@ def test_many_containers_at_once_have_their_names_and_leave_nothing(cluster: Clu
         assert not missing
     cluster.clean()
     cluster.expect_nothing_left()
-    assert slowest_answer(cluster, before) < 1000
-
-
-def slowest_answer(cluster: Cluster, since: list[int]) -> float:
-    """The longest that dockerd waited for flannelpy, in ms; `since` is how long the logs were before."""
-    logs = "".join(host.flannelpy_log()[start:] for host, start in zip(cluster.hosts, since, strict=True))
-    return max(float(took) for took in re.findall(r" answered call=/\S+Driver\.\S+ .*ms=([0-9.]+)", logs))
+    logs = [host.flannelpy_log()[start:] for host, start in zip(cluster.hosts, before, strict=True)]
+    slowest = slowest_answers("".join(logs))
+    assert slowest[0][0] < 1000, f"milliseconds that dockerd waited for flannelpy: {slowest}"
 
 
 def reverse(address: str) -> str:

@@ -1,11 +1,15 @@
 """Docker's shapes are read as it makes them, and what is made from them reads the same."""
 
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from cluster.dockerd import EngineRefused, Unstarted, ipam_of, read_shape, read_unstarted
+from cluster.dockerd import Dockerd, EngineRefused, EngineUnavailable, Unstarted, ipam_of, read_shape, read_unstarted
 from cluster.revive import Reviver
 
 TOLD: dict[str, Any] = {
@@ -99,3 +103,84 @@ def test_one_that_cannot_be_started_does_not_keep_the_next_one_down() -> None:
     engine = Engine()
     Reviver(engine, lambda: ["n1"]).look()
     assert engine.started == ["c1", "c2"]
+
+
+class Engine(ThreadingHTTPServer):
+    """Speaks one version of the API, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.version, self.asked = "1.43", list[str]()
+        super().__init__(("127.0.0.1", 0), Answering)
+
+    def answer(self, path: str) -> tuple[int, Any]:
+        self.asked.append(path)
+        if path == "/version":
+            return 200, {"ApiVersion": self.version}
+        if not path.startswith(f"/v{self.version}/"):
+            return 400, {"message": f"client version is too new. Maximum supported API version is {self.version}"}
+        return 200, []
+
+
+class Answering(BaseHTTPRequestHandler):
+    server: Engine
+
+    def do_GET(self) -> None:
+        status, shape = self.server.answer(self.path)
+        body = json.dumps(shape).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine() as engine:
+        serving = threading.Thread(target=engine.serve_forever, args=(0.01,))
+        serving.start()
+        yield engine
+        engine.shutdown()
+        serving.join()
+
+
+def dockerd(engine: Engine) -> Dockerd:
+    return Dockerd(f"tcp://127.0.0.1:{engine.server_address[1]}")
+
+
+def test_the_engine_is_asked_for_its_version_once(engine: Engine) -> None:
+    """For each such question it runs two programs."""
+    asking = dockerd(engine)
+    for _ in range(3):
+        assert asking.running() == []
+    assert engine.asked.count("/version") == 1
+
+
+def test_an_engine_that_follows_another_is_asked_for_its_version(engine: Engine) -> None:
+    asking = dockerd(engine)
+    asking.running()
+    engine.version = "1.41"
+    with pytest.raises(EngineUnavailable, match="replaced") as caught:
+        asking.running()
+    assert not isinstance(caught.value, EngineRefused)  # it would have, if asked in its own words
+    assert asking.running() == []
+
+
+def test_whoever_follows_its_events_anew_asks_for_its_version(engine: Engine) -> None:
+    asking = dockerd(engine)
+    asking.running()
+    with asking.events(0):
+        pass
+    assert engine.asked.count("/version") == 2
+
+
+def test_an_engine_that_did_not_answer_is_asked_for_its_version() -> None:
+    with Engine() as gone:
+        asking = dockerd(gone)
+        asking._version = "1.43"
+    with pytest.raises(EngineUnavailable):
+        asking.running()
+    assert asking._version is None

@@ -1,5 +1,7 @@
 """Who is where: what a host tells the others of its containers, what it believes of theirs, and what is removed."""
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ import pytest
 
 from cluster.directory import Directory
 from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, read_container
-from cluster.endpoints import Endpoints, difference
+from cluster.endpoints import LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.names import askers, named_here
 from cluster.reclaim import give_up
 from driver.endpoints import join_answer, resolver_route
@@ -40,15 +42,17 @@ def endpoint(
     return Endpoint(endpoint_id, network_id, (ip_address(address),), "02:00:00:00:00:05", sandbox=sandbox)
 
 
-def container(*endpoint_ids: str, name: str = "shop") -> EngineContainer:
-    attached = tuple(EngineEndpoint(one, "web", (name, "c1")) for one in endpoint_ids)
-    return EngineContainer("c1", name, "nginx", {}, attached)
+def container(*endpoint_ids: str, name: str = "shop", container_id: str = "c1") -> EngineContainer:
+    attached = tuple(EngineEndpoint(one, "web", (name, container_id)) for one in endpoint_ids)
+    return EngineContainer(container_id, name, "nginx", {}, attached)
 
 
 class Engine:
     def __init__(self, *containers: EngineContainer) -> None:
         self.containers = {one.id: one for one in containers}
         self.away = False
+        self.asked: list[str] = []
+        self.hanging: dict[str, threading.Event] = {}  # containers about which there is no answer until it is set
 
     def running(self) -> list[str]:
         if self.away:
@@ -56,6 +60,9 @@ class Engine:
         return list(self.containers)
 
     def container(self, container_id: str) -> EngineContainer | None:
+        self.asked.append(container_id)
+        if container_id in self.hanging and not self.hanging[container_id].wait(0.3):
+            raise EngineUnavailable("no answer")
         self.running()
         return self.containers.get(container_id)
 
@@ -187,6 +194,37 @@ def test_an_endpoint_that_somebody_removed_from_the_store_is_told_again(store: A
         until(lambda: host.told() == {KEY: SHOP})
 
 
+def test_labels_are_told_as_far_as_they_fit_and_ours_first() -> None:
+    few = {"b": "2", "a": "1"}
+    assert told_labels(few) == (("a", "1"), ("b", "2"))
+    many = {f"a{number}": "x" * 300 for number in range(9)} | {"huge": "\U0001f40b" * 200, "z": ""}
+    told = dict(told_labels(many | {"flannelpy.consul.service": "shop:80"}))
+    assert told.keys() >= {"flannelpy.consul.service", "a0", "z"}
+    assert "huge" not in told
+    assert len(encode(replace(SHOP, labels=tuple(told.items())))) < len(encode(SHOP)) + LABEL_BYTES + 50
+
+
+def test_a_record_of_a_host_that_tells_no_labels_is_read() -> None:
+    shape = json.loads(encode(SHOP))
+    del shape["labels"]
+    assert decode(records.Endpoint, json.dumps(shape).encode()) == SHOP
+
+
+def test_a_containers_labels_are_told_and_outlive_a_restart_while_docker_hangs(store: AwayStore) -> None:
+    labels = {"flannelpy.consul.service": "shop:80", "tier": "front"}
+    engine = Engine(replace(container("e1"), labels=labels))
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: replace(SHOP, labels=tuple(sorted(labels.items())))})
+    engine.hanging["c1"] = threading.Event()
+    again = Host(store, engine, host.local)
+    with running(again):
+        until(lambda: bool(again.endpoints.attachments()))
+        assert [one.labels for one in again.endpoints.attachments() or ()] == [labels]
+
+
 def test_only_what_differs_is_written() -> None:
     stands = {KEY: Entry(encode(SHOP), 7), "endpoints/10.240.0.0-18/h1/gone": Entry(b"{}", 8)}
     other = replace(SHOP, name="other")
@@ -195,6 +233,53 @@ def test_only_what_differs_is_written() -> None:
         Delete("endpoints/10.240.0.0-18/h1/gone", 8),
     ]
     assert next(difference({KEY: other}, stands)) == Put(KEY, encode(other), 7)
+
+
+def test_a_container_that_hangs_keeps_no_other_from_being_told(store: AwayStore) -> None:
+    engine = Engine(container("e1"), container("e2", name="db", container_id="c2"))
+    engine.hanging["c2"] = threading.Event()
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP}, 0.25)
+        time.sleep(0.5)  # there was no answer
+        assert host.told() == {KEY: SHOP}
+        engine.hanging["c2"].set()
+        until(lambda: len(host.told()) == 2)
+        assert engine.asked.count("c1") == 1
+
+
+def test_what_was_told_before_a_restart_stays_until_docker_has_spoken(store: AwayStore) -> None:
+    engine = Engine(container("e1"), container("e2", name="db", container_id="c2"))
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+    with running(host):
+        until(lambda: len(host.told()) == 2)
+    engine.hanging["c2"] = threading.Event()
+    again = Host(store, engine, host.local)
+    with running(again):
+        until(lambda: len(again.endpoints.own() or ()) == 2)
+        time.sleep(0.5)
+        assert len(again.told()) == 2
+        engine.containers["c2"] = container(container_id="c2")
+        engine.hanging["c2"].set()
+        until(lambda: set(again.told()) == {KEY})
+
+
+def test_docker_is_not_asked_about_an_end_that_the_driver_knows(store: AwayStore) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+        host.journal.remove_endpoint("e1")
+        host.happened("die")
+        until(lambda: not host.told())
+        assert host.engine.asked == ["c1"]
 
 
 # the directory
@@ -250,6 +335,44 @@ def test_a_host_that_is_given_up_leaves_no_endpoint(store: AwayStore) -> None:
     assert entry is not None
     assert give_up(store, THERE, entry.version)
     assert set(store.read(records.ENDPOINTS).entries) == {KEY}
+
+
+@pytest.mark.parametrize("odd", ["endpoints/x", "endpoints/x/h2/e1", "endpoints/10.240.0.0-18/e1"])
+def test_a_key_that_makes_no_sense_is_left_out_and_told_of_once(
+    store: AwayStore, odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(odd, encode(SHOP), ABSENT), Put(theirs, encode(SHOP), ABSENT))
+    host = Host(store, Engine())
+    with running(host):
+        until(lambda: set(host.directory.endpoints()) == {theirs})
+        entry = store.get(odd)
+        assert entry is not None
+        Announcing(store, THERE).commit(Put(odd, b"{}", entry.version), Put(theirs + "0", encode(SHOP), ABSENT))
+        until(lambda: len(host.directory.endpoints()) == 2)
+        host.directory.save()
+    assert len(Host(AwayStore(), Engine(), host.local).directory.endpoints()) == 2
+    assert len([record for record in caplog.records if "key left out" in record.message]) == 2  # of each process
+    assert not [record for record in caplog.records if "failed" in record.message]
+
+
+def test_keys_that_name_no_pool_are_nobodys() -> None:
+    odd = ["pools/x/peers/h1", "pools/x/holders/h1", "pools/x/wanted/10.0.0.1", "pools/x@/holders/h1"]
+    assert not list(records.peers(odd))
+    assert not records.pools_with_peer(odd, HERE)
+    assert not records.pools_with_holder(odd, HERE)
+    assert not records.pools_with_wishes(odd)
+
+
+def test_a_key_that_names_no_pool_keeps_no_host_from_being_given_up(store: AwayStore) -> None:
+    store.commit(
+        Put("pools/x/pool", b"{}", ABSENT),
+        Put("endpoints/x", b"{}", ABSENT),
+        Put(records.host_key(THERE), encode(records.Host("two")), ABSENT),
+    )
+    entry = store.get(records.host_key(THERE))
+    assert entry is not None
+    assert give_up(store, THERE, entry.version)
 
 
 # what the resolver is told

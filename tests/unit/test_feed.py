@@ -244,6 +244,30 @@ def test_a_compactor_that_is_overtaken_moves_nothing_twice(late: str) -> None:
     assert told(reader.follow(0)).keys() == {f"pools/a/blocks/{number}" for number in range(6, 22)}
 
 
+def test_news_does_not_wait_for_the_log_to_be_compacted() -> None:
+    class Counting(MemoryStore):
+        calls = 0
+
+        def get(self, key: str) -> Entry | None:
+            self.calls += 1
+            return super().get(key)
+
+        def read(self, prefix: str) -> Snapshot:
+            self.calls += 1
+            return super().read(prefix)
+
+    store = Counting()
+    writer, follower = Announcing(store, "h1"), Follower(store, "h1", POOLS)
+    follower.follow(0)
+    for number in range(feed.MOST + 1):
+        assert writer.commit(Put(f"pools/a/blocks/{number}", b"1", ABSENT))
+    store.calls = 0
+    assert len(follower.follow(0).commits) == feed.MOST + 1
+    assert store.calls == 0
+    follower.follow(0)
+    assert len(commits_of(store.read(LOG))) == feed.LEAST
+
+
 def test_a_compactor_writes_no_page_into_a_store_that_was_emptied_meanwhile() -> None:
     """The page would hold the anchors of readers, who would then miss that everything is gone."""
 
@@ -261,6 +285,7 @@ def test_a_compactor_writes_no_page_into_a_store_that_was_emptied_meanwhile() ->
         if number < feed.LEAST:
             reader.next(0)
             compactor.follow(0)
+    compactor.follow(0)
     compactor.follow(0)
     assert store.read(POOLS).entries == {}
     assert reader.next(0).keys() == {f"pools/a/blocks/{number}" for number in range(feed.LEAST)}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -337,3 +338,14 @@ def test_gunicorn_closes_each_connection_and_waits_for_slow_calls() -> None:
     assert (options["workers"], options["threads"], options["keepalive"]) == (1, 8, 0)
     assert options["timeout"] >= 60
     assert options["control_socket_disable"]
+
+
+def test_a_request_takes_its_turn_soon_beside_the_agents_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own 5 ms are waited for again after each write to the disk."""
+    turns: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", turns.append)
+    worker = Mock()
+    worker.wsgi.extensions = {"agent": Mock(), "stalled": list}
+    server._start_agent(Systemd(), worker)
+    assert turns == [0.001]
+    worker.wsgi.extensions["agent"].start.assert_called_once_with()

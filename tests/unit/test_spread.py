@@ -4,19 +4,20 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cluster.dockerd import EngineRefused, ListedNetwork
+from cluster.dockerd import EngineRefused, EngineUnavailable, Event, ListedNetwork
 from cluster.participation import Participation
-from cluster.removals import REST
+from cluster.removals import REST, read
 from cluster.spread import State
-from cluster.spreader import Spreader
+from cluster.spreader import RETRY, Spreader
 from store import records
-from store.codec import decode
+from store.codec import decode, encode
 from store.interface import ABSENT, Change, Delete, Entry, Put
 from store.memory import MemoryStore
 from store.records import NETWORKS, DockerNetwork, NetworkShape
@@ -28,6 +29,14 @@ ids = itertools.count(1)
 def shape(name: str, pool: str = POOLS[0], label: str = "", driver: str = "flannelpy") -> NetworkShape:
     labels = (("say", label),) if label else ()
     return NetworkShape(name, driver, driver, (ip_network(pool),), (), (), (), (), (), labels, False, False, False)
+
+
+def plain(wanted: NetworkShape) -> dict[str, Any]:
+    return {field: getattr(wanted, field) for field in NetworkShape.__dataclass_fields__}
+
+
+def refuse(network_id: str) -> None:
+    raise EngineRefused(f"network {network_id} has active endpoints")
 
 
 class Crash(BaseException):
@@ -100,8 +109,7 @@ class Docker:
             raise EngineRefused(f"network with name {wanted.name} already exists")
         if any(known.pools == wanted.pools and known.driver == wanted.driver for known in self.all.values()):
             raise EngineRefused(f"pool {wanted.pools[0]} is already used on this host")
-        plain = {field: getattr(wanted, field) for field in NetworkShape.__dataclass_fields__}
-        id_ = self.make(NetworkShape(**plain))
+        id_ = self.make(NetworkShape(**plain(wanted)))
         self._fuse.step()
         return id_
 
@@ -153,6 +161,10 @@ class Host:
 
     def pools_of(self, name: str) -> set[str]:
         return {str(self.docker.all[id_].pools[0]) for id_ in self.docker.ours() if self.docker.all[id_].name == name}
+
+    def had(self, name: str) -> str | None:
+        had = Participation(self.local).get(name)
+        return had.network_id if had else None
 
     def state_of(self, name: str) -> State | None:
         outcome = self.spreader.outcomes().get(name)
@@ -277,6 +289,89 @@ def test_where_docker_made_two_of_a_name_the_one_nobody_uses_goes(cluster: Clust
     cluster.settle()
     assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}, {left}, {POOLS[0]}]
     assert one.pools_of("web") == {POOLS[0]}
+
+
+def test_a_network_that_stays_after_all_is_still_had(cluster: Cluster) -> None:
+    """Else the user's removal of it is taken for one that was never here, and it is made again."""
+    one = cluster.hosts[0]
+    first = one.docker.make(shape("web"))
+    cluster.settle()
+    one.docker.containers["user"] = one.docker.make(shape("web", POOLS[1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one.docker, "remove_network", refuse)
+        one.look()
+    assert one.had("web") == first
+
+
+def test_one_network_that_gets_no_answer_keeps_no_other_waiting(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("a"))
+    one.docker.make(shape("b", POOLS[1]))
+    cluster.settle([one])
+    create = other.docker.create_network
+
+    def hang(wanted: NetworkShape) -> str:
+        if wanted.name == "a":
+            raise EngineUnavailable("no answer in time")
+        return create(wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(other.docker, "create_network", hang)
+        other.look()
+    assert other.state_of("a") is State.FAILED
+    assert other.state_of("b") is State.SPREAD
+    cluster.settle()
+    assert other.state_of("a") is State.SPREAD
+
+
+def test_docker_tells_nothing_new_of_a_network_that_was_made_for_the_cluster(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle([one])
+    other.look()
+    created = Event("network", "create", other.docker.named("web") or "", {"name": "web"}, 1)
+    other.spreader._news.clear()
+    other.spreader.event(created)
+    assert not other.spreader._news.is_set()
+    other.spreader.event(created)  # this one is the user's
+    assert other.spreader._news.is_set()
+
+
+@pytest.mark.parametrize("action", ["destroy", "resync"])
+def test_a_creation_that_docker_never_told_of_hides_no_later_one(cluster: Cluster, action: str) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle([one])
+    other.look()
+    if action == "resync":
+        other.spreader.resync()
+    else:
+        other.spreader.event(Event("network", action, "n1", {"name": "web"}, 1))
+    other.spreader._news.clear()
+    other.spreader.event(Event("network", "create", "n2", {"name": "web"}, 1))
+    assert other.spreader._news.is_set()
+
+
+def test_what_failed_is_tried_again_after_the_short_pause_first(cluster: Cluster) -> None:
+    spreader, pauses = cluster.hosts[0].spreader, list[float | None]()
+
+    def wait(timeout: float | None = None) -> bool:
+        pauses.append(timeout)
+        if len(pauses) == 3:
+            spreader._stopping.set()
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spreader, "_attempt", lambda: False)
+        patch.setattr(spreader._news, "wait", wait)
+        spreader._run()
+    assert pauses == [RETRY, 2 * RETRY, 4 * RETRY]
+
+
+def test_a_record_that_did_not_change_is_read_once() -> None:
+    removed = encode(DockerNetwork(**plain(shape("web")), token="t", host="h1", removed=True))
+    assert read(Entry(removed, 1)) is read(Entry(bytes(bytearray(removed)), 2))
+    assert read(Entry(b"{}", 1)) is None
 
 
 def test_a_foreign_network_of_that_name_is_left_alone_and_told(cluster: Cluster) -> None:

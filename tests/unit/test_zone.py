@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from names import wire
 from names.messages import Member, Update, decode, encode
 from names.process import differences
 from names.resolver import answer
@@ -138,8 +140,11 @@ def test_a_name_that_dns_cannot_carry_harms_no_other(zone: Zone) -> None:
     assert ask(zone, IN_WEB, "shop1") == "NOERROR 10.240.0.21"
 
 
-def header(*, flags: int = 0x0100, questions: int = 1, rest: bytes = b"") -> bytes:
-    return b"\xab\xcd" + flags.to_bytes(2) + questions.to_bytes(2) + b"\0" * 6 + rest
+def header(
+    *, flags: int = 0x0100, questions: int = 1, others: tuple[int, int, int] = (0, 0, 0), rest: bytes = b""
+) -> bytes:
+    counts = b"".join(count.to_bytes(2) for count in (questions, *others))
+    return b"\xab\xcd" + flags.to_bytes(2) + counts + rest
 
 
 SHOP1 = b"\x05shop1\0\0\x01\0\x01"
@@ -163,6 +168,39 @@ def test_wrong_queries_are_told_so(zone: Zone, message: bytes, code: dns.rcode.R
     reply = answer(zone, message, IN_WEB, datagram=True) or b""
     assert reply[:2] == message[:2]
     assert reply[3] & 0xF == code
+
+
+RECORD = b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\0"  # of the name asked for
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        header(others=(90, 0, 0), rest=SHOP1 + RECORD * 90),
+        header(others=(0, 90, 0), rest=SHOP1 + RECORD * 90),
+        header(others=(0, 0, 3), rest=SHOP1 + RECORD * 3),
+        header(questions=90, rest=SHOP1 * 90),
+        header(rest=SHOP1 + b"\0" * (wire.LARGEST_QUERY - len(header(rest=SHOP1)) + 1)),
+    ],
+)
+def test_what_would_take_long_to_read_is_not_read(message: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dns.message.from_wire", lambda _: pytest.fail("it was read"))
+    query = wire.parse(message)
+    assert query is not None
+    assert query.error == wire.FORMERR
+
+
+def test_only_short_questions_are_remembered() -> None:
+    """Else who asks thousands of long ones fills the memory."""
+    query = dns.message.make_query("remembered", "A", use_edns=0)
+    before = wire._known.cache_info().currsize
+    assert wire.parse(query.to_wire())
+    assert wire._known.cache_info().currsize == before + 1
+    query.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"x" * wire.LONGEST_KNOWN)])
+    long = wire.parse(query.to_wire())
+    assert long is not None
+    assert not long.error
+    assert wire._known.cache_info().currsize == before + 1
 
 
 @pytest.mark.parametrize("message", [b"", b"\0" * 11, header(flags=0x8180, rest=SHOP1)])

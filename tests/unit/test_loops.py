@@ -1,0 +1,77 @@
+"""Threads that only a restart would bring back live on, whatever they meet."""
+
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
+import pytest
+
+from cluster.lender import Lender
+from driver import listener
+from driver.kernel import Notices
+from driver.view import View
+
+
+class Loop(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@contextmanager
+def running(loop: Loop) -> Iterator[None]:
+    loop.start()
+    try:
+        yield
+    finally:
+        loop.stop()
+
+
+def raising(error: Exception, times: int, then: Callable[[], object]) -> Callable[[], object]:
+    """Breaks some times before it does what it should."""
+    left = [error] * times
+
+    def call() -> object:
+        if left:
+            raise left.pop()
+        return then()
+
+    return call
+
+
+@pytest.mark.parametrize("error", [struct.error("short"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text")])
+def test_the_kernel_is_listened_to_after_a_notice_that_cannot_be_read(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, over = threading.Event(), threading.Event()
+    monkeypatch.setattr(listener, "PAUSE", 0.01)
+    monkeypatch.setattr(listener, "COALESCE", 0.0)
+
+    def hears() -> bool:
+        heard.set()
+        return over.wait(5)
+
+    class Told:
+        wait = staticmethod(raising(error, 2, hears))
+        close = staticmethod(lambda: None)
+
+    with running(listener.Listener(lambda: None, lambda: cast(Notices, Told()))):
+        assert heard.wait(5)
+        over.set()
+
+
+def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:
+    asked = threading.Event()
+
+    def view() -> View:
+        asked.set()
+        return View({})
+
+    broken = raising(ValueError("no key of ours"), 1, view)
+    lender = Lender(cast(Callable[[], View | None], broken), lambda _: None)
+    with running(lender):
+        lender.poke()
+        while not asked.wait(0.05):
+            assert lender._thread.is_alive()
+            lender.poke()
