@@ -250,6 +250,7 @@ def let_others_come_and_go(net: Net) -> None:
     net.settle(0, sets([one, both], senders))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("event", [settle_anew, heal, let_others_come_and_go])
 def test_no_packet_is_lost_by_a_change(net: Net, event: Callable[[Net], None]) -> None:
     """A table made anew loses one in three times at this rate, for the kernel fills new sets after it has new rules."""

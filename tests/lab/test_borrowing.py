@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.lab.cluster import POOL, Cluster, Container, side_by_side
 from tests.lab.docker_host import DockerHost
 
@@ -10,6 +12,7 @@ FOR_CONTAINERS = 16 - 2 - 1 - 2  # not the first, the last, the gateway, nor one
 SECOND = 1.0
 
 
+@pytest.mark.alone
 def test_a_container_made_again_on_another_host_keeps_its_address(cluster: Cluster) -> None:
     one, other = cluster.hosts
     cluster.create("web", "--subnet", POOL)

@@ -24,6 +24,7 @@ def containers(dual: Cluster) -> list[Container]:
     return dual.run_everywhere(2, "dual")
 
 
+@pytest.mark.alone
 def test_the_first_packet_of_a_new_container_is_answered_at_once(dual: Cluster) -> None:
     one, other = dual.hosts
     server = dual.run(one, "server", "dual")
@@ -35,6 +36,7 @@ def test_the_first_packet_of_a_new_container_is_answered_at_once(dual: Cluster) 
             assert first_answer(said) < PROMPT, f"from {host.name} to {target}:\n{said}"
 
 
+@pytest.mark.alone
 def test_the_first_packet_to_a_new_container_is_answered_at_once(dual: Cluster) -> None:
     one, other = dual.hosts
     asker, neighbour = dual.run(one, "asker", "dual"), dual.run(other, "neighbour", "dual")

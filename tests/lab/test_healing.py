@@ -140,6 +140,7 @@ def block_of(host: DockerHost, address: str) -> str:
     return next(r for r in routes if "/" in r and ip_address(address) in ip_network(r) and r not in (POOL, POOL6))
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("rules")
 @pytest.mark.parametrize(("backend", "harm"), HARM)
 def test_harm_is_repaired_within_a_second(
@@ -176,6 +177,7 @@ def test_rules_are_repaired_with_the_next_sweep(rules: Future[float], times: dic
     times["iptables -D DOCKER-USER 1"] = rules.result()
 
 
+@pytest.mark.alone
 def test_a_host_that_gets_another_address_is_followed_by_all(webs: dict[str, Web], times: dict[str, float]) -> None:
     host = webs["vxlan"].here.host
     for last in (111, 11):

@@ -83,6 +83,7 @@ def until(container: Container, name: str, expected: str, timeout: float = 1.0) 
     return time.monotonic() - began
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(200)
 def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
     one, two, three = cluster.hosts
@@ -143,6 +144,7 @@ def outlive_consul_and_a_restart_without_it(cluster: Cluster, ann: Container, be
     until(ann, "bea", "NXDOMAIN", 30)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_many_containers_at_once_have_their_names_and_leave_nothing(cluster: Cluster) -> None:
     cluster.create("web", "--subnet", "10.240.0.0/18")

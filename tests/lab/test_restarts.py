@@ -70,6 +70,7 @@ def expect_reached(cluster: Cluster, containers: list[Container], within: float 
 # --- flannelpy
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("end", [DockerHost.kill_flannelpy, stop_in_order], ids=["killed", "stopped"])
 def test_traffic_does_not_notice_that_flannelpy_restarts(cluster: Cluster, end: Callable[[DockerHost], None]) -> None:
     old = cluster.run_everywhere(1, "web")
@@ -151,6 +152,7 @@ def test_a_network_that_flannelpy_was_killed_amid_can_be_created_again(cluster: 
             wait_until("the half network to go", lambda: cluster.traces() == before, timeout=25, every=0.2)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("backend", ["vxlan", "host-gw"])
 def test_paths_that_nothing_happens_to_lose_no_packet(sturdy: Keeper, backend: str) -> None:
     """Consul goes, flannelpy is killed and started meanwhile, Consul comes back, and a peer comes and goes."""
@@ -178,6 +180,7 @@ def expect_route_to_third(cluster: Cluster, *, present: bool) -> None:
 # --- Consul
 
 
+@pytest.mark.alone
 def test_without_consul_traffic_and_containers_go_on_and_networks_are_refused(cluster: Cluster) -> None:
     one, other = cluster.hosts
     old = cluster.run_everywhere(1, "web")
@@ -211,6 +214,7 @@ def our_routes(host: DockerHost) -> str:
     return host.run("ip", "route", "show", "proto", "102")
 
 
+@pytest.mark.alone
 def test_a_flannelpy_that_starts_without_consul_leaves_the_routes_to_others(cluster: Cluster) -> None:
     old = cluster.run_everywhere(1, "web")
     with PingStream(old[0], old[1].address) as stream:
@@ -284,6 +288,7 @@ def test_containers_come_back_with_dockerd(cluster: Cluster, end: Callable[[Dock
     expect_back(cluster, containers)
 
 
+@pytest.mark.alone
 def test_with_live_restore_traffic_does_not_notice_that_dockerd_dies_and_returns(cluster: Cluster) -> None:
     host = cluster.hosts[0]
     host.stop_dockerd()
@@ -355,6 +360,7 @@ def load_times(host: DockerHost) -> list[float]:
 LOADING = r'time="(\S+)Z" level=info msg="Loading containers: (?:start|done)\.'
 
 
+@pytest.mark.alone
 def test_no_store_that_is_away_or_hangs_delays_dockerd(cluster: Cluster) -> None:
     """All hosts come back at once, three times: with Consul, with one that hangs, and without."""
     containers = cluster.run_everywhere(1, "web", *RESTART)

@@ -86,6 +86,7 @@ def states(cluster: Cluster) -> str:
     return json.dumps({host.name: names(host) for host in cluster.hosts}, indent=1)
 
 
+@pytest.mark.alone
 def test_made_on_one_host_a_network_is_on_all_alike_and_removed_on_another_it_is_gone(cluster: Cluster) -> None:
     one, other, third = cluster.hosts
     said = (
@@ -112,6 +113,7 @@ def test_made_on_one_host_a_network_is_on_all_alike_and_removed_on_another_it_is
     await_nowhere(cluster, "web", timeout=PROMISED)
 
 
+@pytest.mark.alone
 def test_a_pool_that_nobody_named_is_the_same_everywhere(cluster: Cluster) -> None:
     one, other, third = cluster.hosts
     third.docker("network", "create", *FLANNELPY, "auto")

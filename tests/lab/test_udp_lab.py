@@ -3,6 +3,8 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.lab.cluster import POOL, POOL6, Cluster, PingStream
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
@@ -24,6 +26,7 @@ def sockets(host: DockerHost) -> list[Path]:
     return list((host.directory / "flannelpy").glob("forwarder*"))
 
 
+@pytest.mark.alone
 def test_udp_goes_on_without_flannelpy_and_a_new_forwarder_takes_over_within_a_second(cluster: Cluster) -> None:
     cluster.create("web", "-o", "backend=udp", "--ipv6", "--subnet", POOL, "--subnet", POOL6)
     here, there = cluster.run_everywhere(1, "web")
