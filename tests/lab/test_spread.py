@@ -62,7 +62,7 @@ def pools_of(host: DockerHost, name: str) -> list[str]:
     return [config["Subnet"] for network in seen for config in network["IPAM"]["Config"]]
 
 
-def await_everywhere(cluster: Cluster, name: str, timeout: float = 10) -> None:
+def await_everywhere(cluster: Cluster, name: str, timeout: float = 60) -> None:
     wait_until(
         f"{name} on all hosts",
         lambda: all(name in names(host) for host in cluster.hosts),
@@ -72,7 +72,7 @@ def await_everywhere(cluster: Cluster, name: str, timeout: float = 10) -> None:
     )
 
 
-def await_nowhere(cluster: Cluster, *gone: str, timeout: float = 10) -> None:
+def await_nowhere(cluster: Cluster, *gone: str, timeout: float = 60) -> None:
     wait_until(
         f"{' and '.join(gone)} to go from all hosts",
         lambda: not any(name in names(host) for host in cluster.hosts for name in gone),
@@ -129,7 +129,7 @@ def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster
     user = cluster.run(other, "shop", "web")
     one.docker("network", "rm", "web")
     why = f"container shop on host {other.name} uses it"
-    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=10)
+    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=60)
     await_everywhere(cluster, "web")
     assert cluster.unreached([user, cluster.run(one, "visitor", "web")]) == []
 
@@ -139,7 +139,7 @@ def test_hosts_that_make_one_name_at_the_same_moment_agree_on_one(cluster: Clust
     wait_until(
         "one pool",
         lambda: len({tuple(pools_of(host, "same")) for host in cluster.hosts}) == 1,
-        timeout=15,
+        timeout=60,
         every=0.2,
         tail=lambda: str([pools_of(host, "same") for host in cluster.hosts]),
     )
@@ -153,7 +153,7 @@ def test_what_a_dead_host_missed_it_makes_up_for_and_brings_nothing_back(cluster
     one.docker("network", "rm", "gone")
     other.docker("network", "create", *FLANNELPY, "--subnet", OTHER, "new")
     third.reboot("flannelpy", "dockerd")
-    wait_until("what it missed", lambda: "new" in names(third) and "gone" not in names(third), timeout=10)
+    wait_until("what it missed", lambda: "new" in names(third) and "gone" not in names(third), timeout=60)
     assert "gone" not in names(one) + names(other)
 
 
@@ -163,8 +163,8 @@ def test_other_drivers_networks_and_docker_s_own_addresses_stay_where_they_are(c
     one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
     one.docker("network", "create", "-d", "flannelpy", "local")
     one.docker("network", "create", "-d", "bridge", "--ipam-driver", "flannelpy", "lan")
-    wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=10)
-    wait_until("web on the third host", lambda: "web" in names(third), timeout=10)
+    wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=60)
+    wait_until("web on the third host", lambda: "web" in names(third), timeout=60)
     assert shown(other, "web")["Driver"] == "bridge"
     assert not {"local", "lan"} & {*names(other), *names(third)}
 
@@ -184,10 +184,10 @@ def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_do
     third.stop_flannelpy()
     start(third, cluster.lab)
     await_everywhere(cluster, "own")
-    wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=10)
+    wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=60)
     assert pools_of(third, "web") == [OTHER]
     third.docker("rm", "-f", user.name)
-    wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=10)
+    wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=60)
 
 
 def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) -> None:
@@ -214,7 +214,9 @@ def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) 
     down("back")
     await_nowhere(cluster, SHOP)
     side_by_side(up, hosts)
-    assert [pools_of(host, SHOP) for host in hosts.values()] == [["10.242.0.0/18"]] * 2
+    wait_until(
+        "one network", lambda: [pools_of(h, SHOP) for h in hosts.values()] == [["10.242.0.0/18"]] * 2, timeout=60
+    )
     side_by_side(down, hosts)
     await_nowhere(cluster, SHOP)
 
