@@ -392,7 +392,7 @@ def test_no_store_that_is_away_or_hangs_delays_dockerd(cluster: Cluster) -> None
     def delay() -> float:
         """Of the quickest of each kind so far; waiting for a store would be 5 s or more, each time."""
         took.append((all_come_back(), with_one_that_hangs(), without()))
-        healthy, hanging, away = (min(times) for times in zip(*took, strict=True))
+        healthy, hanging, away = (min(each[kind] for each in took) for kind in range(3))
         return max(hanging, away) - healthy
 
     best_of(delay, 1)

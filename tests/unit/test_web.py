@@ -7,6 +7,7 @@ from flask import Flask
 
 from operations.web import WebServer
 from tests.consul_agent import free_ports
+from tests.lab.commands import wait_until
 
 
 def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind() -> None:
@@ -22,4 +23,4 @@ def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind
         assert client.getresponse().read() == b"here"
         server.stop()
         client.close()
-        assert "web" not in [thread.name for thread in threading.enumerate()]
+        wait_until("the thread to end", lambda: "web" not in [t.name for t in threading.enumerate()], timeout=30)
