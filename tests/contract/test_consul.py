@@ -14,10 +14,11 @@ from store.consul import ConsulStore
 from store.interface import ABSENT, Check, Delete, Put, StoreForbidden, StoreUnavailable
 from tests.consul_agent import ConsulAgent
 from tests.contract.conftest import running
+from tests.lab.commands import wait_until
 
 pytestmark = pytest.mark.consul
 TIMEOUT = 0.5  # seconds a store waits for a server that hangs
-SLACK = 1.5  # seconds a busy machine may add
+SLACK = 10  # seconds a busy machine may add
 
 CALLS: dict[str, Callable[[ConsulStore], object]] = {
     "get": lambda store: store.get("a"),
@@ -126,7 +127,7 @@ def test_closing_ends_an_encrypted_wait(acl_agent: ConsulAgent, root: str, token
         time.sleep(0.3)
         store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
-            waiting.result(timeout=2)
+            waiting.result(timeout=30)
 
 
 # Sockets
@@ -150,12 +151,11 @@ def test_closing_leaves_no_sockets(open_agent: ConsulAgent, root: str) -> None:
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(store.get, ["a"] * 300))
         waits = [pool.submit(store.wait, f"prefix-{number}/", version, 60) for number in range(90)]
-        time.sleep(1)
-        assert sockets() > before + 80
+        wait_until("the waits to be under way", lambda: sockets() > before + 80, timeout=30)
         store.close()
         for wait in waits:
-            assert isinstance(wait.exception(timeout=5), StoreUnavailable)
-    assert sockets() == before
+            assert isinstance(wait.exception(timeout=30), StoreUnavailable)
+    wait_until("the sockets to be closed", lambda: sockets() == before, timeout=30)
 
 
 def test_a_proxy_for_the_web_is_not_asked(open_agent: ConsulAgent, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_a_server_that_dies_and_comes_back(shaky_agent: ConsulAgent, root: str) 
         entry = seen.entries["a"]
         waiting = pool.submit(store.wait, "", seen.version, 10)
         assert store.commit(Put("a", b"2", entry.version))
-        assert waiting.result(timeout=5).entries["a"].value == b"2"
+        assert waiting.result(timeout=30).entries["a"].value == b"2"
 
 
 def test_a_watcher_of_a_dead_server_does_not_spin(shaky_agent: ConsulAgent, root: str) -> None:
@@ -240,4 +240,4 @@ def test_a_host_with_another_address_goes_on_over_new_connections(open_agent: Co
         time.sleep(0.2)
         store.reconnect()
         assert store.commit(Put("a", b"2", store.read("a").version))
-        assert watching.result(timeout=5).entries["a"].value == b"2"
+        assert watching.result(timeout=30).entries["a"].value == b"2"

@@ -20,6 +20,7 @@ from store import sqlite
 from store.interface import ABSENT, Put, StoreUnavailable
 from store.sqlite import SqliteStore
 from store.update import update
+from tests.lab.commands import wait_until
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def test_a_second_process_sees_what_the_first_wrote_and_is_heard_by_it(path: Pat
         assert store.commit(Put("question", b"21", ABSENT))
         started = time.monotonic()
         assert store.wait("answer", before, 20).entries["answer"].value == b"2121"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 def test_processes_do_not_overwrite_each_other(path: Path) -> None:
@@ -127,7 +128,7 @@ def test_threads_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch
 
         def slow(batch: list[sqlite._Turn]) -> None:
             batches.append(len(batch))
-            time.sleep(0.1)
+            time.sleep(0.5)
             write_for(batch)
 
         monkeypatch.setattr(store, "_write_for", slow)
@@ -147,7 +148,7 @@ def test_a_watcher_far_behind_is_answered_at_once(path: Path, monkeypatch: pytes
             update(store, "b", lambda _, number=number: b"%d" % number)  # type: ignore[misc]
         started = time.monotonic()
         assert store.wait("a", before, 10).entries == {}
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         (kept,) = store._reader.execute("SELECT count(*) FROM log").fetchone()
         assert kept <= 30
 
@@ -177,13 +178,13 @@ def test_a_watcher_in_the_same_process_is_rung_for(path: Path, monkeypatch: pyte
         look = Mock(wraps=store._unchanged_until)
         monkeypatch.setattr(store, "_unchanged_until", look)
         waiting = pool.submit(store.wait, "a", store.read("a").version, 30)
+        wait_until("the first look", lambda: look.call_count == 1, timeout=20)
         time.sleep(0.1)
         store._ring({"a"})  # in vain: it looks, finds nothing, and waits on
-        time.sleep(0.1)
-        assert look.call_count == 2
+        wait_until("the second look", lambda: look.call_count == 2, timeout=20)
         assert not waiting.done()
         store.commit(Put("a", b"", ABSENT))
-        assert waiting.result(timeout=1).entries.keys() == {"a"}
+        assert waiting.result(timeout=10).entries.keys() == {"a"}
 
 
 def test_a_watcher_from_a_lost_future_is_answered_at_once(path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_watcher_from_a_lost_future_is_answered_at_once(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         started = time.monotonic()
         assert store.wait("", 1_000_000, 10).version == 1
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
 
 
 # What can be wrong with a file
@@ -281,7 +282,7 @@ def test_closing_while_others_commit_leaves_each_with_an_answer(path: Path) -> N
         closed.set()
         started = time.monotonic()
         store.close()
-        assert time.monotonic() - started < 1, "those who go on committing must not hold it up"
-        done = dict(zip("abcd", [count.result(timeout=5) for count in counts], strict=True))
+        assert time.monotonic() - started < 10, "those who go on committing must not hold it up"
+        done = dict(zip("abcd", [count.result(timeout=30) for count in counts], strict=True))
     with closing(SqliteStore(path)) as store:
         assert {name: len(store.read(f"{name}/").entries) for name in "abcd"} == done

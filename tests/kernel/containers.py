@@ -17,6 +17,8 @@ from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.lab.commands import wait_until
 
 PORT = 5555
+PATIENCE = 2.0  # seconds for a packet that must arrive
+BRIEF = 0.2  # seconds for one that must not
 HOSTS = (
     (ip_address("192.0.2.1"), ip_address("fd00:1::1")),
     (ip_address("192.0.2.2"), ip_address("fd00:1::2")),
@@ -27,7 +29,7 @@ def udp_socket(namespace: str, address: str, port: int = 0) -> socket.socket:
     def make() -> socket.socket:
         made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         made.bind((address, port))
-        made.settimeout(0.2)
+        made.settimeout(PATIENCE)
         return made
 
     return inside(namespace, make)
@@ -75,6 +77,13 @@ class Net:
         said = self.hosts[host].run("nft", "-j", "list", "counters", "table", "inet", "flannelpy").stdout
         found = [part["counter"] for part in json.loads(said)["nftables"] if "counter" in part]
         return {counter["name"]: counter["packets"] for counter in found if counter["packets"]}
+
+    def await_count(self, host: int, name: str, least: int) -> None:
+        wait_until(f"{name} {least}", lambda: self.counted(host).get(name, 0) >= least, timeout=10)
+
+    def await_counted(self, host: int, wanted: dict[str, int]) -> None:
+        """A packet may be under way for a moment when it was sent."""
+        wait_until(f"{wanted}", lambda: self.counted(host) == wanted, timeout=10, tail=lambda: str(self.counted(host)))
 
 
 def block(host: int, number: int, version: int) -> str:

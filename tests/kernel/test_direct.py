@@ -10,7 +10,7 @@ import pytest
 
 from driver.model import Published
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import Net, connected, udp_socket
+from tests.kernel.containers import BRIEF, Net, connected, udp_socket
 from tests.packets import send_frame, udp_packet
 
 TCP, UDP = 6, 17
@@ -125,7 +125,7 @@ def test_the_way_out_does_not_lead_into_a_bridge(net: Net) -> None:
     place = net.places[0][0]
     with udp_socket(place.namespace, place.addresses[0]) as client:
         client.sendto(b"hello", ("172.17.0.2", 7))
-    assert net.counted(0) == {"crossed": 1}
+    net.await_counted(0, {"crossed": 1})
 
 
 def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:
@@ -134,6 +134,7 @@ def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:
     packet = udp_packet(place.addresses[0], "127.0.0.1", 7, b"hello")
     with udp_socket(net.hosts[0].name, "127.0.0.1", 7) as listening:
         inside(place.namespace, lambda: send_frame(packet, mac))
+        listening.settimeout(BRIEF)
         with pytest.raises(TimeoutError):
             listening.recv(100)
-    assert net.counted(0) == {"spoofed": 1}
+    net.await_counted(0, {"spoofed": 1})

@@ -2,12 +2,10 @@
 
 import json
 import re
-import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 
@@ -18,10 +16,23 @@ from driver.backends.vxlan import vtep_mac
 from driver.filter import members, sets
 from driver.nft import Nft, RuleNotices, read_generation, read_members
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import HOSTS, PORT, Net, Place, block, connected, network, remote, udp_socket
+from tests.kernel.containers import (
+    BRIEF,
+    HOSTS,
+    PATIENCE,
+    PORT,
+    Net,
+    Place,
+    block,
+    connected,
+    network,
+    remote,
+    udp_socket,
+)
 from tests.lab.commands import wait_until
 from tests.packets import send_frame, udp_packet, vxlan_payload
 
+PINGS = 20_000
 over_vxlan = pytest.mark.parametrize("net", ["vxlan"], indirect=True)
 
 
@@ -31,10 +42,11 @@ def net(two_hosts: tuple[NamespaceHost, NamespaceHost], request: pytest.FixtureR
         yield net
 
 
-def arrives(sender: socket.socket, receiver: socket.socket, message: bytes = b"hello") -> bool:
-    sender.sendto(message, receiver.getsockname()[:2])
+def arrives(sender: socket.socket, receiver: socket.socket, wait: float = PATIENCE) -> bool:
+    sender.sendto(b"hello", receiver.getsockname()[:2])
+    receiver.settimeout(wait)
     try:
-        return receiver.recv(100) == message
+        return receiver.recv(100) == b"hello"
     except TimeoutError:
         return False
     finally:
@@ -66,18 +78,19 @@ def test_a_container_cannot_send_from_an_address_that_is_not_its_own(net: Net, f
         for target in (net.places[1][0], net.places[0][1]):
             with target.listen(version) as receiver:
                 if target is not owner:
+                    receiver.settimeout(BRIEF)
                     sender.sendto(b"hello", receiver.getsockname()[:2])
                     with pytest.raises(TimeoutError):
                         receiver.recv(100)
-    assert net.counted(0)["spoofed"] >= 1
+    net.await_count(0, "spoofed", 1)
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("target", [0, 1])
 def test_networks_do_not_reach_each_other(net: Net, target: int, version: int) -> None:
     place, other = net.places[0][0], net.places[target][1]
-    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), other.listen(version))
-    assert net.counted(0) == {"crossed": 1}
+    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), other.listen(version), BRIEF)
+    net.await_counted(0, {"crossed": 1})
 
 
 @over_vxlan
@@ -85,8 +98,8 @@ def test_networks_do_not_reach_each_other(net: Net, target: int, version: int) -
 def test_a_container_reaches_nobody_behind_the_host(net: Net, version: int) -> None:
     place, far = net.places[0][0], HOSTS[1][version == 6]
     receiver = udp_socket(net.hosts[1].name, str(far), PORT)
-    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), receiver)
-    assert net.counted(0) == {"crossed": 1}
+    assert not arrives(udp_socket(place.namespace, place.addresses[version == 6]), receiver, BRIEF)
+    net.await_counted(0, {"crossed": 1})
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -107,8 +120,10 @@ def test_the_link_between_the_hosts_brings_nothing_that_no_peer_sends(net: Net, 
         if why is None:  # the link itself is trusted
             assert receiver.recv(100) == b"hello"
         else:
+            receiver.settimeout(BRIEF)
             with pytest.raises(TimeoutError):
                 receiver.recv(100)
+            net.await_count(0, why, before + 1)
             assert net.counted(0)[why] == before + 1
         receiver.close()
 
@@ -117,12 +132,15 @@ def mac_of_eth0(host: NamespaceHost) -> str:
     return str(json.loads(host.ip("-j", "link", "show", "eth0"))[0]["address"])
 
 
-def tunnelled(net: Net, source: str, target: Place, *, vni: int, version: int, outer: str, port: int = 8479) -> bool:
+def tunnelled(
+    net: Net, source: str, target: Place, *, vni: int, version: int, outer: str, wait: float = PATIENCE
+) -> bool:
     """Whether a packet arrives that somebody at `outer` on the second host's link puts into the first's tunnel."""
     packet = udp_packet(source, target.addresses[version == 6], PORT, b"hello")
     receiver = target.listen(version)
+    receiver.settimeout(wait)
     with udp_socket(net.hosts[1].name, outer) as sender:
-        sender.sendto(vxlan_payload(vni, vtep_mac("h0", vni), packet), (str(HOSTS[0][":" in outer]), port))
+        sender.sendto(vxlan_payload(vni, vtep_mac("h0", vni), packet), (str(HOSTS[0][":" in outer]), 8479))
     try:
         return receiver.recv(100) == b"hello"
     except TimeoutError:
@@ -137,11 +155,11 @@ def test_a_tunnel_takes_packets_from_peers_of_that_network_alone(net: Net, versi
     target, honest = net.places[0][0], net.places[1][0].addresses[version == 6]
     net.hosts[1].ip("addr", "add", "192.0.2.66/24", "dev", "eth0")
     assert tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
-    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.66")
-    assert net.counted(0) == {"strangers": 1}
+    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.66", wait=BRIEF)
+    net.await_counted(0, {"strangers": 1})
     net.settle(0, net.sets(0, 1))  # no longer a peer of network 0, though one of network 1 with the same port
-    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
-    assert net.counted(0) == {"strangers": 2}
+    assert not tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2", wait=BRIEF)
+    net.await_counted(0, {"strangers": 2})
     net.settle(0, net.sets(0, 0, 1))
     assert tunnelled(net, honest, target, vni=7, version=version, outer="192.0.2.2")
 
@@ -152,14 +170,14 @@ def test_a_peer_sends_from_its_own_blocks_into_that_network_alone(net: Net, vers
     target, other = net.places[0]
     for forged in (other, net.places[1][1], Place("", ("203.0.113.9", "2001:db8::9"))):
         address = forged.addresses[version == 6]
-        assert not tunnelled(net, address, target, vni=7, version=version, outer="192.0.2.2")
-    assert net.counted(0) == {"injected": 3}
+        assert not tunnelled(net, address, target, vni=7, version=version, outer="192.0.2.2", wait=BRIEF)
+    net.await_counted(0, {"injected": 3})
     honest = net.places[1][0].addresses[version == 6]
-    assert not tunnelled(net, honest, other, vni=7, version=version, outer="192.0.2.2")
-    assert net.counted(0) == {"injected": 3, "crossed": 1}
+    assert not tunnelled(net, honest, other, vni=7, version=version, outer="192.0.2.2", wait=BRIEF)
+    net.await_counted(0, {"injected": 3, "crossed": 1})
     host = Place(net.hosts[0].name, (str(HOSTS[0][0]), str(HOSTS[0][1])))
-    assert not tunnelled(net, honest, host, vni=7, version=version, outer="192.0.2.2")
-    assert net.counted(0) == {"injected": 3, "crossed": 2}
+    assert not tunnelled(net, honest, host, vni=7, version=version, outer="192.0.2.2", wait=BRIEF)
+    net.await_counted(0, {"injected": 3, "crossed": 2})
 
 
 @over_vxlan
@@ -195,19 +213,19 @@ def test_a_container_cannot_use_its_host_to_look_like_a_peer(net: Net) -> None:
     liar = net.places[0][0]
     with udp_socket(liar.namespace, liar.addresses[0]) as sender:
         sender.sendto(b"anything", ("192.0.2.2", 8479))
-    assert net.counted(0) == {"strangers": 1}
+    net.await_counted(0, {"strangers": 1})
 
 
 @over_vxlan
 def test_a_peer_that_comes_or_goes_is_an_element_and_no_counter_is_lost(net: Net) -> None:
     place, other = net.places[0]
-    assert not arrives(udp_socket(place.namespace, place.addresses[0]), other.listen(4))
+    assert not arrives(udp_socket(place.namespace, place.addresses[0]), other.listen(4), BRIEF)
     for networks in ((0,), (0, 1), (1,)):
         net.settle(0, net.sets(0, *networks))
         assert inside(net.hosts[0].name, read_members) == {
             m for n in networks for m in members(network(n, net.backend), [remote(1, n)])
         }
-    assert net.counted(0) == {"crossed": 1}
+    net.await_counted(0, {"crossed": 1})
 
 
 @over_vxlan
@@ -240,27 +258,28 @@ def test_harm_is_healed(net: Net, harm: str) -> None:
     assert host.run("nft", "-s", "list", "table", "inet", "flannelpy").stdout == before
 
 
-@contextmanager
-def flooded(net: Net) -> Iterator[list[str]]:
-    """Ten thousand pings a second between two containers, for both families; yields what ping says of them."""
+def flooded(net: Net, event: Callable[[Net], None]) -> list[str]:
+    """Ten thousand pings a second between two containers, for both families, and the event again and again meanwhile:
+    what ping says of them. They end by themselves, for one that is told to end calls lost what is under way."""
     near, far = net.places[0][0], net.places[1][0]
-    command = ("ping", "-n", "-q", "-i", "0.0002", "-W", "1")
+    command = ("ping", "-n", "-q", "-i", "0.0002", "-W", "5", "-c", str(PINGS))
     pings = [
         subprocess.Popen(["ip", "netns", "exec", near.namespace, *command, address], stdout=subprocess.PIPE, text=True)
         for address in far.addresses
     ]
-    said: list[str] = []
     try:
-        yield said
+        while any(ping.poll() is None for ping in pings):
+            event(net)
+        return [ping.communicate()[0] for ping in pings]
     finally:
         for ping in pings:
-            ping.send_signal(signal.SIGINT)
-            said.append(ping.communicate(timeout=10)[0])
+            ping.kill()
+            ping.wait()
 
 
 def expect_none_lost(said: list[str]) -> None:
     counted = [re.search(r"(\d+) packets transmitted, (\d+) received", one) for one in said]
-    assert all(found and found[1] == found[2] and int(found[1]) > 1000 for found in counted), said
+    assert all(found and found[1] == found[2] and int(found[1]) == PINGS for found in counted), said
 
 
 def settle_anew(net: Net) -> None:
@@ -281,22 +300,20 @@ def let_others_come_and_go(net: Net) -> None:
     net.settle(0, sets([one, both], senders))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("event", [settle_anew, heal, let_others_come_and_go])
 def test_no_packet_is_lost_by_a_change(net: Net, event: Callable[[Net], None]) -> None:
     """A table made anew loses one in three times at this rate, for the kernel fills new sets after it has new rules."""
-    with flooded(net) as said:
-        for _ in range(30):
-            event(net)
-    expect_none_lost(said)
+    expect_none_lost(flooded(net, event))
     assert net.counted(0) == {}
 
 
 @over_vxlan
 def test_counters_go_on_after_a_new_start(net: Net) -> None:
     place, other = net.places[0]
-    assert not arrives(udp_socket(place.namespace, place.addresses[0]), other.listen(4))
+    assert not arrives(udp_socket(place.namespace, place.addresses[0]), other.listen(4), BRIEF)
     settle_anew(net)
-    assert net.counted(0) == {"crossed": 1}
+    net.await_counted(0, {"crossed": 1})
 
 
 @over_vxlan

@@ -8,6 +8,7 @@ from tests.consul_agent import BINARY, MISSING
 from tests.scale import simulate
 
 
+@pytest.mark.alone
 def test_a_thousand_hosts_are_known_soon_and_one_more_at_once() -> None:
     if os.geteuid() != 0 or not BINARY.exists():
         needs = "network namespaces need root" if BINARY.exists() else MISSING

@@ -27,6 +27,7 @@ from store.codec import decode, encode
 from store.interface import Entry, Snapshot
 from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.kernel.containers import Net, block, connected, endpoint, network, remote
+from tests.lab.commands import wait_until
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
 HERE, THERE = endpoint(0, 0).addresses[0], endpoint(1, 0).addresses[0]
@@ -38,9 +39,16 @@ def process_in(namespace: str) -> Iterator[int]:
     """Where it is by its id, as a container's first process is."""
     with subprocess.Popen(["ip", "netns", "exec", namespace, "sleep", "60"]) as sleeper:
         try:
+            place = Path("/run/netns", namespace).stat().st_ino
+            wait_until("the process to be there", lambda: inode_of(sleeper.pid) == place, timeout=30)
             yield sleeper.pid
         finally:
             sleeper.kill()
+
+
+def inode_of(pid: int) -> int:
+    """Of the network namespace the process is in."""
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
 
 
 def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:

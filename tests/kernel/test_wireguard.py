@@ -216,6 +216,7 @@ def wiretap(host: WireguardHost) -> Iterator[list[bytes]]:
         assert listener.stdout is not None
         assert listener.stdout.readline() == "ready\n"
         yield frames
+        time.sleep(1)  # the last of them may not have been read yet
         listener.terminate()
         frames.extend(bytes.fromhex(line) for line in listener.stdout)
 
@@ -319,11 +320,12 @@ def test_a_lost_process_is_replaced(hosts: Hosts, end: signal.Signals | None) ->
 def test_a_process_that_does_not_answer_is_left_alone(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = hosts
     (pid,) = processes_or_skip(a)
-    monkeypatch.setattr(wireguard_tool, "TIMEOUT", 0.5)
     os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(KernelError, match=f"wg show {DEV} dump: no answer in"):
-            a.settle()
+        with monkeypatch.context() as patched:
+            patched.setattr(wireguard_tool, "TIMEOUT", 0.5)
+            with pytest.raises(KernelError, match=f"wg show {DEV} dump: no answer in"):
+                a.settle()
     finally:
         os.kill(pid, signal.SIGCONT)
     assert a.settle() == []
@@ -336,11 +338,11 @@ def processes_or_skip(host: WireguardHost) -> set[int]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    for _ in range(100):
+    for _ in range(600):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("not in 5 s")
+    raise AssertionError("not in 30 s")
 
 
 def test_a_crash_after_any_step_leaves_exactly_the_rest_to_do(hosts: Hosts) -> None:

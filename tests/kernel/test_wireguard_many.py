@@ -102,14 +102,15 @@ def test_a_process_that_falls_silent_costs_one_wait(
     host.wants()
     host.settle()
     (pid,) = processes_or_skip(host)
-    monkeypatch.setattr(wireguard_tool, "TIMEOUT", 0.5)
     host.wants(*strangers())
     operations = [operation for operation in plan(doors(host).read(), host.goal) if operation.object.dev == DEV]
     told = [operation for operation in operations if isinstance(operation.object, WireguardPeer | AllowedIp)]
     commands.clear()
     os.kill(pid, signal.SIGSTOP)
     try:
-        failed = host.door.apply_all(told)
+        with monkeypatch.context() as patched:
+            patched.setattr(wireguard_tool, "TIMEOUT", 0.5)
+            failed = host.door.apply_all(told)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert list(failed) == told

@@ -22,6 +22,7 @@ from tests.lab.processes import Daemon
 from tests.lab.snapshot import Snapshot, differences
 
 POOL, POOL6 = "10.240.0.0/18", "fd77::/64"
+INTERVAL = 0.01  # seconds from ping to ping
 DOCKERS_OWN = {"bridge", "host", "none", "docker_gwbridge"}
 FLANNELPY = ("-d", "flannelpy", "--ipam-driver", "flannelpy")
 
@@ -33,7 +34,8 @@ chmod +x /www/cgi-bin/caller
 exec httpd -f -p 80 -h /www
 """
 ASK = r"printf 'GET /cgi-bin/caller HTTP/1.0\r\n\r\n' | busybox nc -w 2 $0 $1"
-PING_ALL = 'for a; do ping -c 1 -W 2 "$a" >/dev/null || echo "$a"; done'
+PING = 'ping -c 1 -W 2 "$a" >/dev/null'
+PING_ALL = f'for a; do {PING} || {PING} || echo "$a"; done'
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,12 +81,24 @@ class Container:
         return done.returncode, done.stdout + done.stderr
 
     def unreached(self, addresses: Iterable[str]) -> list[str]:
-        """Those of the addresses, or names, that do not answer the first ping."""
+        """Those of the addresses, or names, that answer neither of two pings."""
         return self.run("sh", "-c", PING_ALL, "sh", *addresses).split()
 
     def ask(self, address: str, port: int = 80) -> str:
         """Who this container is for the one that serves there; empty when nobody answers."""
         return caller_in(self.run("sh", "-c", f"{ASK}; true", address, str(port)))
+
+    def answered(self, address: str, wait: float) -> bool:
+        """Whether a single ping is, within so many seconds: to be asked again and again while time is taken."""
+        return self.tool("ping", "-n", "-c", "1", "-W", str(wait), address)[0] == 0
+
+    def await_server(self) -> None:
+        """Docker says that a container has started before its web server listens."""
+
+        def listens() -> bool:
+            return bool(self.tool("ss", "-Hltn", "sport", "=", "80")[1].strip())
+
+        wait_until(f"the web server of {self}", listens, timeout=30)
 
     def passes_unfragmented(self, address: str, size: int) -> bool:
         """Whether an IP packet of so many bytes arrives whole, and so does its answer."""
@@ -111,8 +125,9 @@ class PingStream:
 
     def __enter__(self) -> Self:
         self._log.unlink(missing_ok=True)
-        command = ("nsenter", "-t", self._source.pid, "-n", "ping", "-n", "-i", "0.01", self._address)
+        command = ("nsenter", "-t", self._source.pid, "-n", "ping", "-n", "-i", str(INTERVAL), self._address)
         self._ping: Daemon = self._source.host.daemon("ping", *command, log=self._log.name)
+        self._await("the first answer", 1, timeout=10)
         self.await_more(10)
         return self
 
@@ -127,11 +142,13 @@ class PingStream:
 
     def await_more(self, count: int) -> None:
         """Until so many more answers have come."""
-        enough = len(self.answered()) + count
+        self._await("answers", len(self.answered()) + count, timeout=30)
+
+    def _await(self, what: str, enough: int, timeout: float) -> None:
         wait_until(
-            f"answers to {self._source}'s pings of {self._address}",
+            f"{what} to {self._source}'s pings of {self._address}",
             lambda: len(self.answered()) >= enough,
-            timeout=10,
+            timeout=timeout,
             tail=self._ping.tail,
         )
 
@@ -141,9 +158,13 @@ class PingStream:
         return set()
 
     def lost(self) -> list[int]:
-        """The numbers of the packets without an answer, up to the last answer."""
+        """The numbers of the packets without an answer, from the first answer up to the last."""
         answered = self.answered()
-        return sorted(set(range(1, max(answered) + 1)) - answered)
+        return sorted(set(range(min(answered), max(answered) + 1)) - answered)
+
+    def silence(self) -> float:
+        """Seconds that the lost packets stand for."""
+        return len(self.lost()) * INTERVAL
 
 
 class Written:
@@ -177,7 +198,7 @@ class Cluster:
         self.create("first", "--ipv6", "--subnet", POOL, "--subnet", POOL6)
         side_by_side(lambda host: host.docker("run", "--rm", "--network", "first", "lab/busybox", "true"), self.hosts)
         side_by_side(lambda host: host.docker("network", "rm", "first"), self.hosts)
-        self.before = self.traces()
+        self.before = self.steady_traces()
 
     # --- doing
 
@@ -214,7 +235,7 @@ class Cluster:
                 return store.commit(*(Put(key, value, ABSENT) for key, value in written.items()))
             return False
 
-        wait_until("Consul to take the records", commit, timeout=15)
+        wait_until("Consul to take the records", commit, timeout=30)
         try:
             yield
         finally:
@@ -223,7 +244,7 @@ class Cluster:
     # --- asking
 
     def unreached(self, containers: Sequence[Container]) -> list[str]:
-        """Every pair, in both directions and both families, whose first ping is not answered."""
+        """Every pair, in both directions and both families, of which two pings are not answered."""
         everybody = [address for container in containers for address in container.addresses]
 
         def failures(container: Container) -> list[str]:
@@ -242,11 +263,22 @@ class Cluster:
             found |= {f"{host.name} {kind}": lines for kind, lines in snapshot.items()}
         return found
 
+    def steady_traces(self) -> Snapshot:
+        """What is there when nothing comes or goes any more: twice the same, a second apart."""
+        seen: list[Snapshot] = []
+
+        def steady() -> bool:
+            seen.append(self.traces())
+            return len(seen) > 1 and seen[-1] == seen[-2]
+
+        wait_until("all to be quiet", steady, timeout=45, tail=lambda: differences(*seen[-2:]), every=1)
+        return seen[-1]
+
     def left_over(self) -> str:
         """What is there now and was not at the start, or the other way round."""
         return differences(self.before, self.traces())
 
-    def expect_nothing_left(self, timeout: float = 8) -> None:
+    def expect_nothing_left(self, timeout: float = 45) -> None:
         """The last of it may go a moment after Docker's prompt is back."""
         wait_until("nothing to be left", lambda: not self.left_over(), timeout=timeout, tail=self.left_over, every=0.2)
 
@@ -277,7 +309,7 @@ def remove_network(host: DockerHost, name: str) -> None:
     def gone() -> bool:
         return host.docker_ok("network", "rm", name) or not host.docker_ok("network", "inspect", name)
 
-    wait_until(f"{name} to go", gone, timeout=10, every=1)
+    wait_until(f"{name} to go", gone, timeout=45, every=1)
 
 
 def records_of(host: DockerHost) -> set[str]:
@@ -315,7 +347,7 @@ class Keeper:
         try:
             yield cluster
             cluster.clean()
-            cluster.expect_nothing_left(8 if self._calm else 20)  # what could not be given back is tried every 10 s
+            cluster.expect_nothing_left()  # what could not be given back is tried every 10 s
             if self._calm and (errors := cluster.errors()):
                 raise AssertionError("\n".join(["flannelpy logged errors:", *errors]))
         except BaseException as error:

@@ -104,6 +104,16 @@ class ConsulServer:
         except (OSError, http.client.HTTPException, ConsulRefused):
             return ""
 
+    def answers_consistently(self) -> bool:
+        """A leader that was elected answers so a moment later, whatever the answer is."""
+        try:
+            self.api("GET", "/v1/kv/x?consistent", timeout=2)
+        except ConsulRefused as refused:
+            return refused.status in (403, 404)
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
     def tail(self, lines: int = 30) -> str:
         return self.agent.tail(lines) if self.agent is not None else ""
 
@@ -184,7 +194,9 @@ class Consul:
         def agreed() -> bool:
             leaders.clear()
             leaders.update(server.leader() for server in self.running())
-            return len(leaders) == 1 and leaders.isdisjoint({"", other_than})
+            if len(leaders) != 1 or not leaders.isdisjoint({"", other_than}):
+                return False
+            return all(server.answers_consistently() for server in self.running())
 
         other = f" other than {other_than}" if other_than else ""
         commands.wait_until(f"a Consul leader{other}", agreed, timeout=timeout, tail=self.tail, every=0.1)

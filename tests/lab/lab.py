@@ -1,5 +1,6 @@
 """Several Docker hosts and a Consul, plugged into one switch, on one machine; afterwards as if they had never been."""
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -7,9 +8,9 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Self
@@ -159,10 +160,22 @@ class Lab:
     @staticmethod
     def sweep() -> list[str]:
         """Remove what labs left behind whose process is no more: their run ids."""
-        gone = [run_id for run_id in known_runs() if not owner_lives(run_id)]
-        for run_id in gone:
-            remove_run(run_id)
-        return gone
+        with one_at_a_time():
+            gone = [run_id for run_id in known_runs() if not owner_lives(run_id)]
+            for run_id in gone:
+                remove_run(run_id)
+            return gone
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Between processes that would remove the same; the lock is on this file, and ends with the process."""
+    with open(__file__, "rb") as here:
+        fcntl.flock(here, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(here, fcntl.LOCK_UN)
 
 
 def folder_of(run_id: str) -> Path:

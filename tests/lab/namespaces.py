@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.lab.commands import run
+from tests.lab.commands import attempt, run
 from tests.lab.processes import PROC, all_pids, kill_all
 
 NAMED = Path("/run/netns")  # where iproute2 keeps them
@@ -63,7 +63,9 @@ class Namespace:
         """With everything that runs in it."""
         kill_all(f"everything in namespace {self.name}", self.pids)
         if self.path.exists():
-            run("ip", "netns", "del", self.name)
+            done = attempt("ip", "netns", "del", self.name)
+            if done.returncode and self.path.exists():  # else somebody else was quicker
+                raise RuntimeError(f"namespace {self.name}: {done.stderr.strip()}")
 
 
 class Switch(Namespace):

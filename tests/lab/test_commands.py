@@ -63,7 +63,7 @@ def test_a_healthy_cluster_is_shown_from_any_host(cluster: Cluster) -> None:
     assert (network["name"], network["pool"], network["backend"]) == ("web", POOL, "vxlan")
     assert network["hosts"] == sorted(hosts)
 
-    wait_until("the other host to tell", lambda: there.address in one.flannelpy_command("addresses"), timeout=5)
+    wait_until("the other host to tell", lambda: there.address in one.flannelpy_command("addresses"), timeout=30)
     uses = {entry["address"]: entry for entry in shown(one, "addresses")}
     assert (uses[here.address]["host"], uses[here.address]["container"]) == (one.name, "here")
     assert (uses[here.address]["use"], uses[here.address]["network"]) == ("container", "web")
@@ -106,7 +106,7 @@ def test_with_the_store_away_a_host_that_has_addresses_is_ready_and_says_what_is
     assert overview(one)["picture"]
     cluster.consul.kill()
     try:
-        wait_until("the store to be missed", lambda: shown_although(one)["store"]["away_for"] is not None, timeout=30)
+        wait_until("the store to be missed", lambda: shown_although(one)["store"]["away_for"] is not None, timeout=60)
         status = shown_although(one)
         assert status["problems"][0].startswith("the store has been away for ")
         assert one.http("http://127.0.0.1:9470/readyz") == (200, "ok")

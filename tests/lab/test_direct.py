@@ -133,6 +133,7 @@ def test_published_ports_outlive_flannelpy_and_end_with_the_container(direct: Di
     host.start_flannelpy(host.flannelpy_env)
     assert direct.world_asks(host.address, 8080) == switch.address
     brief = direct.cluster.run(host, "brief", "web", "-p", "8090:80")
+    brief.await_server()
     assert direct.world_asks(host.address, 8090) == switch.address
     said = host.docker_refused("run", "--network", "web", "-p", "8080:80", "--name", "latest", "lab/busybox", "true")
     assert "port 8080/tcp of this host is taken" in said

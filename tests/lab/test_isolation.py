@@ -2,14 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from driver.backends.vxlan import vtep_mac
 from tests.lab import commands
 from tests.lab.cluster import POOL, POOL6, Cluster, Container, Keeper
+from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
 from tests.packets import udp_packet, vxlan_payload
 
@@ -57,11 +59,24 @@ def counted(host: DockerHost) -> dict[str, int]:
     return {part["counter"]["name"]: part["counter"]["packets"] for part in said["nftables"] if "counter" in part}
 
 
+def count_of(host: DockerHost, name: str) -> int:
+    return counted(host)[name]
+
+
 def received(container: Container) -> int:
     """UDP datagrams that reached it, to ports where nobody listens."""
     lines = [line.split() for line in container.run("cat", "/proc/net/snmp", "/proc/net/snmp6").splitlines()]
     names, values = (line for line in lines if line[0] == "Udp:")
     return int(values[names.index("NoPorts")]) + next(int(line[1]) for line in lines if line[0] == "Udp6NoPorts")
+
+
+def await_count(count: Callable[[], int], wanted: int) -> None:
+    """A packet may be under way for a moment when it was sent."""
+    wait_until(f"a count of {wanted}", lambda: count() == wanted, timeout=30, tail=lambda: str(count()))
+
+
+def await_spoofed(host: DockerHost, before: int) -> None:
+    wait_until("one more to be counted", lambda: counted(host)["spoofed"] > before, timeout=30)
 
 
 def send(source: Container, address: str, target: str) -> None:
@@ -77,10 +92,10 @@ def test_a_machine_that_is_no_peer_gets_nothing_into_a_tunnel(town: Town) -> Non
         arguments = (*PYTHON, SEND, host.address, "8479", packet.hex())
         reached, dropped = received(target), counted(host)["strangers"]
         commands.run(*town.cluster.lab.switch.enter, *arguments)
-        assert counted(host)["strangers"] == dropped + 1
+        await_count(partial(count_of, host, "strangers"), dropped + 1)
         assert received(target) == reached
         other.run(*arguments)  # a peer's, the same packet
-        assert received(target) == reached + 1
+        await_count(partial(received, target), reached + 1)
 
 
 def test_a_container_gets_nothing_into_a_tunnel(town: Town) -> None:
@@ -90,7 +105,7 @@ def test_a_container_gets_nothing_into_a_tunnel(town: Town) -> None:
     packet = vxlan_payload(VNI, vtep_mac(one.name, VNI), udp_packet(liar.address, target.address, 7, b"hello"))
     reached, dropped = received(target), counted(other)["strangers"]
     assert liar.tool(*PYTHON, SEND, one.address, "8479", packet.hex())[0] == 0
-    assert counted(other)["strangers"] == dropped + 1
+    await_count(partial(count_of, other, "strangers"), dropped + 1)
     assert received(target) == reached
 
 
@@ -102,13 +117,13 @@ def test_a_container_cannot_send_from_an_address_that_is_not_its_own(town: Town)
         victim = far if target in far.addresses else near
         reached, dropped = received(victim), counted(host)["spoofed"]
         send(liar, forged, target)
-        assert counted(host)["spoofed"] > dropped
+        await_spoofed(host, dropped)
         assert received(victim) == reached
         assert liar.tool("ip", "addr", "del", forged, "dev", "lo")[0] == 0
     for own, target in zip(liar.addresses, far.addresses, strict=True):
         reached = received(far)
         send(liar, own, target)
-        assert received(far) == reached + 1
+        await_count(partial(received, far), reached + 1)
 
 
 def test_networks_and_dockers_bridges_do_not_reach_each_other(town: Town) -> None:

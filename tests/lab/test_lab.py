@@ -275,7 +275,7 @@ def test_nothing_is_left_of_a_lab_whose_process_is_told_to_end(signal_number: si
         os.kill(other.pid, signal_number)
         other.wait(30)
     if signal_number == signal.SIGKILL:
-        assert run_id in Lab.sweep()
+        Lab.sweep()  # or a lab of another process did it before
     assert leftovers(run_id) == []
 
 

@@ -80,7 +80,7 @@ def test_a_container_reaches_the_world_outside(web: Web) -> None:
 
 def test_a_published_port_answers_on_both_hosts_and_docker_shows_it(web: Web) -> None:
     host, other = web.hosts
-    web.cluster.run(host, "published", "web", "-p", "8080:80")
+    web.cluster.run(host, "published", "web", "-p", "8080:80").await_server()
     assert "0.0.0.0:8080->80/tcp" in host.docker("ps", "--filter", "name=published", "--format", "{{.Ports}}")
     assert host.docker("port", "published", "80").startswith("0.0.0.0:8080")
     for asker in (host, other):

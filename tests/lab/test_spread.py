@@ -1,7 +1,9 @@
 """A network made on one host is on all of them, alike and at once, and so is its end; and what else may happen."""
 
 import json
+import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.compose import compose
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
+from tests.promises import best_of
 
 PROMISED = 3.0  # seconds; a second on a machine with nothing else to do, which `make bench` holds us to
 OTHER, THIRD = "10.241.0.0/18", "10.243.0.0/18"
@@ -62,30 +65,37 @@ def pools_of(host: DockerHost, name: str) -> list[str]:
     return [config["Subnet"] for network in seen for config in network["IPAM"]["Config"]]
 
 
-def await_everywhere(cluster: Cluster, name: str, timeout: float = 10) -> None:
+def await_everywhere(cluster: Cluster, name: str) -> float:
+    """Seconds from now on."""
+    began = time.monotonic()
     wait_until(
         f"{name} on all hosts",
         lambda: all(name in names(host) for host in cluster.hosts),
-        timeout=timeout,
+        timeout=60,
         every=0.02,
         tail=lambda: states(cluster),
     )
+    return time.monotonic() - began
 
 
-def await_nowhere(cluster: Cluster, *gone: str, timeout: float = 10) -> None:
+def await_nowhere(cluster: Cluster, *gone: str) -> float:
+    """Seconds from now on."""
+    began = time.monotonic()
     wait_until(
         f"{' and '.join(gone)} to go from all hosts",
         lambda: not any(name in names(host) for host in cluster.hosts for name in gone),
-        timeout=timeout,
+        timeout=60,
         every=0.02,
         tail=lambda: states(cluster),
     )
+    return time.monotonic() - began
 
 
 def states(cluster: Cluster) -> str:
     return json.dumps({host.name: names(host) for host in cluster.hosts}, indent=1)
 
 
+@pytest.mark.alone
 def test_made_on_one_host_a_network_is_on_all_alike_and_removed_on_another_it_is_gone(cluster: Cluster) -> None:
     one, other, third = cluster.hosts
     said = (
@@ -102,22 +112,35 @@ def test_made_on_one_host_a_network_is_on_all_alike_and_removed_on_another_it_is
             "--internal",
         ),
     )
-    one.docker("network", "create", *FLANNELPY, *said, "web")
-    await_everywhere(cluster, "web", PROMISED)
-    assert shown(other, "web") == shown(one, "web") == shown(third, "web")
-    containers = [cluster.run(host, f"c{number}", "web") for number, host in enumerate(cluster.hosts)]
-    assert cluster.unreached(containers) == []
-    side_by_side(DockerHost.remove_containers, cluster.hosts)
-    other.docker("network", "rm", "web")
-    await_nowhere(cluster, "web", timeout=PROMISED)
+
+    def comes_and_goes() -> float:
+        """Seconds of what takes longer."""
+        one.docker("network", "create", *FLANNELPY, *said, "web")
+        came = await_everywhere(cluster, "web")
+        assert shown(other, "web") == shown(one, "web") == shown(third, "web")
+        containers = [cluster.run(host, f"c{number}", "web") for number, host in enumerate(cluster.hosts)]
+        assert cluster.unreached(containers) == []
+        side_by_side(DockerHost.remove_containers, cluster.hosts)
+        other.docker("network", "rm", "web")
+        return max(came, await_nowhere(cluster, "web"))
+
+    best_of(comes_and_goes, PROMISED)
 
 
+@pytest.mark.alone
 def test_a_pool_that_nobody_named_is_the_same_everywhere(cluster: Cluster) -> None:
     one, other, third = cluster.hosts
-    third.docker("network", "create", *FLANNELPY, "auto")
-    await_everywhere(cluster, "auto", PROMISED)
-    assert pools_of(one, "auto") == pools_of(other, "auto") == pools_of(third, "auto")
-    assert len(pools_of(one, "auto")) == 1
+    fresh = (f"auto{number}" for number in count())
+
+    def comes() -> float:
+        name = next(fresh)
+        third.docker("network", "create", *FLANNELPY, name)
+        took = await_everywhere(cluster, name)
+        assert pools_of(one, name) == pools_of(other, name) == pools_of(third, name)
+        assert len(pools_of(one, name)) == 1
+        return took
+
+    best_of(comes, PROMISED)
 
 
 def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster: Cluster) -> None:
@@ -127,7 +150,7 @@ def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster
     user = cluster.run(other, "shop", "web")
     one.docker("network", "rm", "web")
     why = f"container shop on host {other.name} uses it"
-    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=10)
+    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=60)
     await_everywhere(cluster, "web")
     assert cluster.unreached([user, cluster.run(one, "visitor", "web")]) == []
 
@@ -137,7 +160,7 @@ def test_hosts_that_make_one_name_at_the_same_moment_agree_on_one(cluster: Clust
     wait_until(
         "one pool",
         lambda: len({tuple(pools_of(host, "same")) for host in cluster.hosts}) == 1,
-        timeout=15,
+        timeout=60,
         every=0.2,
         tail=lambda: str([pools_of(host, "same") for host in cluster.hosts]),
     )
@@ -151,7 +174,7 @@ def test_what_a_dead_host_missed_it_makes_up_for_and_brings_nothing_back(cluster
     one.docker("network", "rm", "gone")
     other.docker("network", "create", *FLANNELPY, "--subnet", OTHER, "new")
     third.reboot("flannelpy", "dockerd")
-    wait_until("what it missed", lambda: "new" in names(third) and "gone" not in names(third), timeout=10)
+    wait_until("what it missed", lambda: "new" in names(third) and "gone" not in names(third), timeout=60)
     assert "gone" not in names(one) + names(other)
 
 
@@ -161,8 +184,8 @@ def test_other_drivers_networks_and_docker_s_own_addresses_stay_where_they_are(c
     one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
     one.docker("network", "create", "-d", "flannelpy", "local")
     one.docker("network", "create", "-d", "bridge", "--ipam-driver", "flannelpy", "lan")
-    wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=10)
-    wait_until("web on the third host", lambda: "web" in names(third), timeout=10)
+    wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=60)
+    wait_until("web on the third host", lambda: "web" in names(third), timeout=60)
     assert shown(other, "web")["Driver"] == "bridge"
     assert not {"local", "lan"} & {*names(other), *names(third)}
 
@@ -182,10 +205,10 @@ def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_do
     third.stop_flannelpy()
     start(third, cluster.lab)
     await_everywhere(cluster, "own")
-    wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=10)
+    wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=60)
     assert pools_of(third, "web") == [OTHER]
     third.docker("rm", "-f", user.name)
-    wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=10)
+    wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=60)
 
 
 def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) -> None:
@@ -212,7 +235,9 @@ def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) 
     down("back")
     await_nowhere(cluster, SHOP)
     side_by_side(up, hosts)
-    assert [pools_of(host, SHOP) for host in hosts.values()] == [["10.242.0.0/18"]] * 2
+    wait_until(
+        "one network", lambda: [pools_of(h, SHOP) for h in hosts.values()] == [["10.242.0.0/18"]] * 2, timeout=60
+    )
     side_by_side(down, hosts)
     await_nowhere(cluster, SHOP)
 

@@ -31,7 +31,12 @@ class Agent:
 
 
 class SlowDriver(FakeDriver):
+    def __init__(self, asked: Path) -> None:
+        super().__init__()
+        self._asked = asked
+
     def leave(self, network_id: str, endpoint_id: str, /) -> None:
+        self._asked.touch()
         time.sleep(1.0)
 
 
@@ -41,7 +46,7 @@ def create(settings: Settings) -> Flask:
     stalls = settings.state_dir / "stalls"
     return build_app(
         FakeIpam(),
-        SlowDriver(),
+        SlowDriver(settings.state_dir / "asked"),
         Agent(settings.state_dir / "diary"),
         stalled=lambda: ["the loop stands still"] if stalls.exists() else [],
     )

@@ -102,7 +102,7 @@ def test_hostile_clients_do_not_stall_the_others(running: Running) -> None:
         with closing(connected(running)) as slow:
             slow.sendall(b"\xff")  # and never goes on
             for _ in range(5):
-                await_name(running, "c1", 3)
+                await_name(running, "c1", 15)
     finally:
         stopping.set()
         flooding.join()

@@ -22,6 +22,7 @@ from plugin import server
 from plugin.settings import Settings
 from plugin.state_dir import Busy
 from plugin.watchdog import Systemd
+from tests.lab.commands import wait_until
 from tests.unit.plugin_bodies import IDS
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def test_sigterm_lets_a_running_request_finish(served: Served) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.3)
+    wait_until("the request", (served.state / "asked").exists, timeout=30)
     assert served.end() == 0
     asking.join()
     assert statuses == [200]

@@ -10,6 +10,7 @@ from flask import Flask
 from operations.observer import Observer, Sources
 from operations.web import WebServer
 from tests.consul_agent import free_ports
+from tests.lab.commands import wait_until
 
 
 def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind() -> None:
@@ -25,7 +26,7 @@ def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind
         assert client.getresponse().read() == b"here"
         server.stop()
         client.close()
-        assert "web" not in [thread.name for thread in threading.enumerate()]
+        wait_until("the thread to end", lambda: "web" not in [t.name for t in threading.enumerate()], timeout=30)
 
 
 def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
