@@ -294,10 +294,10 @@ def heal(net: Net) -> None:
 
 def let_others_come_and_go(net: Net) -> None:
     """A network with its pools and peers, beside that of the pings."""
-    one, both = network(0, net.backend), network(1, net.backend)
-    senders = [*members(one, [remote(1, 0)]), *members(both, [remote(1, 1)])]
-    net.settle(0, sets([one], senders[:1]))
-    net.settle(0, sets([one, both], senders))
+    one, other = network(0, net.backend), network(1, net.backend)
+    its, others = members(one, [remote(1, 0)]), members(other, [remote(1, 1)])
+    net.settle(0, sets([one], its))
+    net.settle(0, sets([one, other], its | others))
 
 
 @pytest.mark.alone
