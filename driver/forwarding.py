@@ -11,7 +11,7 @@ from driver.model import Network
 
 
 class Forwarding:
-    """For the reconciler's thread."""
+    """For the reconciler's thread, where nothing else is said."""
 
     def __init__(self) -> None:
         self._nft = nft.Nft()
@@ -22,16 +22,14 @@ class Forwarding:
         self._generation = 0
         self._allowed: Sequence[int] | None = None  # IP versions that Docker's rules let pass
 
-    def settle(
-        self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool, rules: bool
-    ) -> list[str]:
+    def settle(self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool) -> list[str]:
         """What failed: it names the device of every network, since none is guarded. Without a `look` at what others
-        may have changed, or one at `rules` that others have changed, only what is wanted anew is done."""
+        may have changed, only what is wanted anew is done."""
         asked = networks, underlay.dev if underlay else None
         try:
             if asked != self._asked:
                 self._wanted, self._asked, self._settled = self._sets(*asked), asked, False
-            if look or not self._settled or (rules and self._disturbed()):
+            if look or not self._settled:
                 versions = {pool.version for local in networks for pool in local.network.pools}
                 self._settle(sorted(versions), asked[1])
                 self._settled = True
@@ -40,8 +38,8 @@ class Forwarding:
             return [f"{', '.join(local.network.device for local in networks) or 'no network'}: {error}"]
         return []
 
-    def _disturbed(self) -> bool:
-        """Whether anybody else has changed rules since the last time, as far as nftables has them."""
+    def disturbed(self) -> bool:
+        """Whether anybody else has changed rules since the last time, as far as nftables has them. For any thread."""
         return self._generation != nft.read_generation()
 
     def _sets(self, networks: Sequence[LocalNetwork], dev: str | None) -> Sets:
@@ -52,7 +50,7 @@ class Forwarding:
 
     def _settle(self, versions: Sequence[int], dev: str | None) -> None:
         """Our own rules first: what Docker is told to let pass must already be judged by them."""
-        alone = not self._disturbed()
+        alone = not self.disturbed()
         changed = self._nft.settle(self._wanted)
         alone = alone and nft.read_generation() == self._generation + changed
         if not alone or self._allowed != versions or any(map(firewall.has_old_tables, firewall.TOOLS)):

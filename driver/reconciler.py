@@ -88,9 +88,10 @@ class Reconciler:
         from the last pass; whether it was so is for the sweep."""
         self._ask(look=False)
 
-    def rules_changed(self) -> int:
-        """Ask for a pass soon that looks at rules, if somebody else has changed any: most changes are our own."""
-        return self._ask(look=False, rules=True)
+    def rules_changed(self) -> None:
+        """Ask for a pass soon that looks at rules, if it was not us who changed them."""
+        if self._forwarding.disturbed():
+            self._ask(look=False, rules=True)
 
     def _ask(self, *, look: bool, rules: bool = False) -> int:
         with self._wanted:
@@ -193,7 +194,7 @@ class Reconciler:
         if looks:
             errors = self._repair(doors)
         networks = self._networks()
-        errors += self._forwarding.settle(self._underlay, networks, look=looks, rules=rules)
+        errors += self._forwarding.settle(self._underlay, networks, look=looks or rules)
         return errors + [text for local in networks for text in _refused(self._underlay, local.network, local.remotes)]
 
     def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:

@@ -29,9 +29,16 @@ def migrate(source: Store, target: Store) -> int:
 
 def _refuse_collisions(index: records.Index, ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:
     for key, value in ours.items():
-        if theirs.get(key, value) != value:
+        if not _is_same(key, value, theirs.get(key, value)):
             raise Collision(f"{key} stands in the cluster already, and otherwise than here")
     _merged(index, theirs.get(records.INDEX))
+
+
+def _is_same(key: str, ours: bytes, theirs: bytes) -> bool:
+    """This host's own record may be there from before, with another beat."""
+    if key.startswith(records.HOSTS):
+        return decode(records.Host, ours).instance == decode(records.Host, theirs).instance
+    return ours == theirs
 
 
 def _merged(index: records.Index, value: bytes | None) -> bytes:

@@ -56,7 +56,7 @@ class Bed:
 
 @pytest.fixture
 def bed(two_hosts: tuple[NamespaceHost, NamespaceHost], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look, rules: [])  # it would be the machine's own
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])  # it would be the machine's own
     made = Bed(two_hosts[0])
     made.tell(0, "h2")
     made.reconciler.start()
@@ -114,12 +114,12 @@ def test_a_pass_that_breaks_off_is_a_failure_for_whoever_waits(bed: Bed, monkeyp
     with pytest.raises(KernelError, match="no memory"):
         bed.reconciler.settle(["fl.7"])
     monkeypatch.undo()
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look, rules: [])
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
     bed.reconciler.settle(["fl.7"])
 
 
 def test_a_failure_is_of_the_link_that_it_names(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look, rules: ["fl.77, fl.78: no such table"])
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: ["fl.77, fl.78: no such table"])
     bed.reconciler.settle(["fl.7"])
     with pytest.raises(KernelError, match="no such table"):
         bed.reconciler.settle(["fl.77"])
