@@ -1,4 +1,4 @@
-"""Veth pairs: the imperative part, one pair per container, made by Join and removed by DeleteEndpoint.
+"""Veth pairs: the imperative part, one pair per container, made by Join and removed after DeleteEndpoint.
 
 The container's end is handed to libnetwork, which moves and names it; the host's end gets the gateway's address and a
 route to the container, and is kept so by the reconciler."""
@@ -7,21 +7,26 @@ from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
 from driver import sysctl
+from driver.errors import KernelError
 from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
 from driver.model import Endpoint, JoinAnswer, Network, StaticRoute
 from driver.plan import Put
+from driver.state import LinkState
 from store.ip import IPAddress, IPNetwork
 
 WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
 
 
 def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> None:
-    """Make the pair anew and program the host's end."""
+    """Make the pair anew and program the host's end.
+
+    Few questions, for each one waits until the kernel is done with the links of all other containers."""
     kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu)
     sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
-    for o in endpoint_objects(network, endpoint, mtu):
-        kernel.apply(Put(o))
+    objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
+    for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():
+        raise KernelError(error)
 
 
 def resolver_route(resolver: IPAddress, endpoint: Endpoint, others: Collection[Endpoint]) -> IPNetwork | None:
@@ -35,10 +40,6 @@ def resolver_route(resolver: IPAddress, endpoint: Endpoint, others: Collection[E
     taken = {other.resolver for other in same if endpoint.sandbox}
     candidates = (ip_interface(f"{resolver}/{resolver.max_prefixlen - wider}").network for wider in range(WIDEST))
     return next((prefix for prefix in candidates if prefix not in taken), None)
-
-
-def detach(kernel: Kernel, endpoint: Endpoint) -> None:
-    kernel.delete_link(endpoint.host_link)
 
 
 def join_answer(network: Network, endpoint: Endpoint) -> JoinAnswer:

@@ -19,6 +19,7 @@ from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, Network
 from driver.options import DIRECT, GWBRIDGE, Options
 from driver.ports import Ports
 from driver.reconciler import Reconciler
+from driver.remover import Remover
 from store import records
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPNetwork
@@ -55,12 +56,13 @@ class NetworkDriver:
         addresses: Addresses,
         reconciler: Reconciler,
         ports: Ports,
+        remover: Remover,
         open_kernel: Callable[[], AbstractContextManager[Kernel]] = Kernel,
         resolver: IPAddress | None = None,
     ) -> None:
         """`resolver` is where containers ask for names."""
         self._journal, self._membership, self._addresses = journal, membership, addresses
-        self._reconciler, self._ports, self._open_kernel = reconciler, ports, open_kernel
+        self._reconciler, self._ports, self._remover, self._open_kernel = reconciler, ports, remover, open_kernel
         self._resolver = resolver
         self._networks_lock = threading.Lock()
 
@@ -293,9 +295,8 @@ class NetworkDriver:
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
         known = [endpoint for endpoint in self._journal.endpoints(network_id) if endpoint.id == endpoint_id]
         for endpoint in known:
-            with self._open_kernel() as kernel:
-                endpoints.detach(kernel, endpoint)
             self._journal.remove_endpoint(endpoint_id)
+            self._remover.remove(endpoint.host_link)
             self._ports.release(endpoint_id)
             if endpoint.published:
                 self._reconciler.poke()

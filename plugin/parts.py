@@ -27,6 +27,7 @@ from driver.nft import RuleNotices
 from driver.offload import Offloads
 from driver.ports import Ports
 from driver.reconciler import Reconciler
+from driver.remover import Remover
 from driver.wireguard import WireguardDoor
 from driver.wireguard_key import HostKey
 from ipam.spaces import Spaces
@@ -88,7 +89,8 @@ def assemble(settings: Settings) -> Parts:
     reconciler = _reconciler(settings, networks, watch, key, lambda: move())
     addressing = assemble_addressing(settings, store, local, networks, tenancy)
     ipam, ports = addressing.spaces, Ports(networks.all_endpoints)
-    driver = _driver(settings, store, networks, addressing, reconciler, ports, key)
+    remover = Remover(KeptKernel(), reconciler.poke)
+    driver = _driver(settings, store, networks, addressing, reconciler, ports, remover, key)
     lender = Lender(watch.view, ipam.answer_wishes)
 
     def move() -> None:
@@ -138,7 +140,19 @@ def assemble(settings: Settings) -> Parts:
     rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
-    own: list[Worker] = [ports, reconciler, listener, rules, watch, lender, addressing.mirror, heart, upkeep, web]
+    own: list[Worker] = [
+        ports,
+        reconciler,
+        remover,
+        listener,
+        rules,
+        watch,
+        lender,
+        addressing.mirror,
+        heart,
+        upkeep,
+        web,
+    ]
     agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local])
     doctor, tracer = Doctor(sources), Tracer(sources)
     return Parts(host, store, local, ipam, driver, tenancy, collector, observer, doctor, tracer, metrics, agent, forget)
@@ -159,13 +173,14 @@ def _driver(
     addressing: Addressing,
     reconciler: Reconciler,
     ports: Ports,
+    remover: Remover,
     key: HostKey,
 ) -> NetworkDriver:
     encrypted = settings.encryption == REQUIRED
     if encrypted:
         _tell_of_plaintext(networks)
     membership = Membership(store, settings.host, settings.backend, key.public, encryption_required=encrypted)
-    return NetworkDriver(networks, membership, addressing.own, reconciler, ports, KeptKernel(), settings.dns)
+    return NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, KeptKernel(), settings.dns)
 
 
 def _network_duties(

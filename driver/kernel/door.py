@@ -3,12 +3,14 @@
 Errors leave as KernelError, with the operation as an operator would type it."""
 
 import errno
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -18,21 +20,21 @@ from driver.backends.interface import Underlay
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, put_link, put_state, read_network_link
+from driver.kernel.namespaces import within
 from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
 from driver.kernel.seen import details_of, link_of
-from driver.kernel.tables import ALREADY_GONE, Tables, is_entry
+from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
 from driver.state import Address, BridgeLink, EndpointLink, LinkState, Object, State, VxlanLink, state_of
 from store.ip import IPAddress, IPNetwork
-
-NO_PREFIX_ROUTE, NO_DAD = 0x200, 0x02  # IFA_F_*
 
 
 class Kernel:
     """For one thread. `netns` names a network namespace other than the caller's."""
 
     def __init__(self, netns: str | None = None) -> None:
+        self._netns = netns
         self._ip = IPRoute(netns=netns) if netns else IPRoute()
         try:
             self._tables = Tables(netns)
@@ -100,7 +102,7 @@ class Kernel:
     def apply_all(self, operations: Iterable[Operation]) -> dict[Operation, str]:
         """Carry out many, in their order; what failed, and why. One that failed keeps none of the others back."""
         failed: dict[Operation, str] = {}
-        for (in_tables, _), some in groupby(operations, lambda each: (is_entry(each), isinstance(each, Put))):
+        for (in_tables, _), some in groupby(operations, lambda each: (is_packed(each), isinstance(each, Put))):
             if in_tables:
                 with _explained("changing the kernel's tables"):
                     failed |= self._tables.change(list(some), self._index, self._names)
@@ -124,9 +126,6 @@ class Kernel:
                 put_link(self._ip, o)
             case LinkState():
                 put_state(self._ip, self._index(o.dev), o)
-            case Address():
-                flags = NO_PREFIX_ROUTE | (NO_DAD if o.address.version == 6 else 0)
-                self._ip.addr("replace", index=self._index(o.dev), flags=flags, **_ip_of(o))
 
     def _drop(self, o: Object) -> None:
         try:
@@ -136,8 +135,6 @@ class Kernel:
                     del self._indexes[o.dev]
                 case LinkState():
                     pass  # goes with its link
-                case Address():
-                    self._ip.addr("del", index=self._index(o.dev), **_ip_of(o))
         except NetlinkError as error:
             if error.code not in ALREADY_GONE:
                 raise
@@ -156,26 +153,27 @@ class Kernel:
 
     def _index(self, name: str) -> int:
         if name not in self._indexes:
-            found = self._ip.link_lookup(ifname=name)
-            if not found:
-                raise KernelError(f"there is no interface {name}")
-            self._indexes[name] = int(found[0])
+            try:
+                # Unlike a question by netlink, this one does not wait while others change links.
+                self._indexes[name] = within(self._netns, partial(socket.if_nametoindex, name))
+            except OSError:
+                raise KernelError(f"there is no interface {name}") from None
         return self._indexes[name]
 
     # endpoints
 
     def add_veth(self, host_link: str, container_link: str, mtu: int) -> None:
-        """A pair of links; what is left of an earlier one of that name goes first."""
+        """A pair of links, the host's end up; what is left of an earlier one of that name goes first."""
         with _explained(f"+ link {host_link} type veth peer {container_link} mtu {mtu}"):
-            peer = {"ifname": container_link, "mtu": mtu}
+            pair = {"ifname": host_link, "mtu": mtu, "state": "up", "peer": {"ifname": container_link, "mtu": mtu}}
             try:
-                self._ip.link("add", ifname=host_link, kind="veth", mtu=mtu, peer=peer)
+                self._ip.link("add", kind="veth", **pair)
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
                     raise
                 self._delete_link(host_link)
                 self._delete_link(container_link)
-                self._ip.link("add", ifname=host_link, kind="veth", mtu=mtu, peer=peer)
+                self._ip.link("add", kind="veth", **pair)
 
     def delete_link(self, name: str) -> None:
         """Remove a link of ours; one that does not exist is fine."""
@@ -251,7 +249,3 @@ def _links(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
         is_network = link.name.startswith(NETWORK_LINK)
         yield read_network_link(link.name, details_of(raw)) if is_network else EndpointLink(link.name)
         yield LinkState(link.name, link.mtu, link.up)
-
-
-def _ip_of(o: Address) -> dict[str, Any]:
-    return {"address": str(o.address.ip), "prefixlen": o.address.network.prefixlen}

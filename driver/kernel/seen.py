@@ -1,7 +1,6 @@
 """Links and addresses as netlink tells of them. There are as many as containers, and they are looked at after every
 change, so what a message says is remembered by its bytes."""
 
-import struct
 from functools import lru_cache
 from ipaddress import ip_interface
 from typing import Any
@@ -12,11 +11,8 @@ from driver.host_network import AddressSeen, LinkSeen
 from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket
 
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_EXT_MASK = 1, 4, 5, 29
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
-GET_ADDRESS = 22
-IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 REMEMBERED = 16_384
 
 
@@ -26,7 +22,8 @@ def dump_links(socket: RawSocket) -> list[bytes]:
 
 
 def dump_addresses(socket: RawSocket) -> list[AddressSeen]:
-    return [_address(raw) for f in wire.FAMILIES for raw in socket.dump(GET_ADDRESS, IFADDRMSG.pack(f, 0, 0, 0, 0))]
+    heads = [wire.IFADDRMSG.pack(family, 0, 0, 0, 0) for family in wire.FAMILIES]
+    return [_address(raw) for head in heads for raw in socket.dump(wire.GET_ADDRESS, head)]
 
 
 @lru_cache(REMEMBERED)
@@ -48,9 +45,9 @@ def details_of(raw: bytes) -> Any:
 
 @lru_cache(REMEMBERED)
 def _address(raw: bytes) -> AddressSeen:
-    _, length, flags, scope, index = IFADDRMSG.unpack_from(raw)
-    found = wire.attributes(raw, IFADDRMSG.size)
-    value = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
-    if IFA_FLAGS in found:  # all of them: the head has room for eight
-        flags = wire.U32.unpack(found[IFA_FLAGS])[0]
+    _, length, flags, scope, index = wire.IFADDRMSG.unpack_from(raw)
+    found = wire.attributes(raw, wire.IFADDRMSG.size)
+    value = found.get(wire.IFA_LOCAL) or found[wire.IFA_ADDRESS]
+    if wire.IFA_FLAGS in found:  # all of them: the head has room for eight
+        flags = wire.U32.unpack(found[wire.IFA_FLAGS])[0]
     return AddressSeen(index, ip_interface(f"{wire.address(value)}/{length}"), scope, flags)

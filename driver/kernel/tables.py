@@ -1,4 +1,4 @@
-"""The tables that have thousands of entries: read whole, and changed in batches.
+"""The tables that have many entries: read whole, and changed in batches.
 
 What a message says is remembered by its bytes, so that a look at a table that did not change only compares bytes."""
 
@@ -13,12 +13,13 @@ from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
-from driver.state import AnyRoute, Fdb, Key, Local, Neighbour, Route, Unreachable
+from driver.state import Address, AnyRoute, Entry, Fdb, Key, Local, Neighbour, Route, Unreachable
 
-Entry = Neighbour | Fdb | AnyRoute
+Packed = Address | Neighbour | Fdb | AnyRoute
 ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 E = TypeVar("E", Neighbour | Fdb | None, AnyRoute)
 Request = tuple[int, int, bytes]  # type, flags, payload
+DROPS = (wire.DEL_ADDRESS, wire.DEL_ROUTE, wire.DEL_NEIGHBOUR)
 
 
 class Tables:
@@ -110,11 +111,12 @@ class Tables:
     def change(
         self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
     ) -> dict[Operation, str]:
-        """Carry out operations on entries, in their order, but for routes that replace others, which come last; what
+        """Carry out operations, in their order, but for routes that replace others, which come last; what
         failed, and why. `index` gives a link's number, `names` all links by theirs."""
         refused: dict[Operation, str] = {}
         requests: list[tuple[Operation, Request]] = []
-        self._put |= {operation.object.key: operation.object for operation in operations if isinstance(operation, Put)}
+        put = [operation.object for operation in operations if isinstance(operation, Put)]
+        self._put |= {o.key: o for o in put if isinstance(o, Entry)}
         for operation in operations:
             try:
                 requests.append((operation, self._request(operation, index)))
@@ -148,7 +150,7 @@ class Tables:
     def _send(self, requests: Sequence[tuple[Operation, Request]]) -> Iterator[tuple[Operation, int]]:
         for position, code in self._socket.change([request for _, request in requests]).items():
             operation = requests[position][0]
-            gone = requests[position][1][0] in (wire.DEL_ROUTE, wire.DEL_NEIGHBOUR) and code in ALREADY_GONE
+            gone = requests[position][1][0] in DROPS and code in ALREADY_GONE
             if not gone:
                 yield operation, code
 
@@ -158,6 +160,11 @@ class Tables:
             case Route() | Unreachable() | Local() as o:
                 payload = wire.pack_route(o, index(o.dev) if o.dev else 0)
                 return (wire.NEW_ROUTE, wire.CREATE | wire.EXCLUSIVE, payload) if put else (wire.DEL_ROUTE, 0, payload)
+            case Address() as o:
+                payload = wire.pack_address(o, index(o.dev))
+                return (
+                    (wire.NEW_ADDRESS, wire.CREATE | wire.REPLACE, payload) if put else (wire.DEL_ADDRESS, 0, payload)
+                )
             case Neighbour() as o:
                 payload = wire.pack_neighbour(o, index(o.dev))
             case Fdb() as o:
@@ -168,5 +175,6 @@ class Tables:
         return (wire.NEW_NEIGHBOUR, wire.CREATE | wire.REPLACE, payload) if put else (wire.DEL_NEIGHBOUR, 0, payload)
 
 
-def is_entry(operation: Operation) -> bool:
-    return isinstance(operation.object, Entry)
+def is_packed(operation: Operation) -> bool:
+    """Whether `Tables` is what carries it out."""
+    return isinstance(operation.object, Packed)

@@ -1,7 +1,7 @@
-"""How routes, neighbours and forwarding entries look in netlink's messages: packing and reading, pure.
+"""How addresses, routes, neighbours and forwarding entries look in netlink's messages: packing and reading, pure.
 
-Layouts: linux/netlink.h (nlmsghdr, nlattr), linux/rtnetlink.h (rtmsg), linux/neighbour.h (ndmsg); all in the machine's
-own byte order, everything aligned to four bytes."""
+Layouts: linux/netlink.h (nlmsghdr, nlattr), linux/rtnetlink.h (rtmsg), linux/neighbour.h (ndmsg), linux/if_addr.h
+(ifaddrmsg); all in the machine's own byte order, everything aligned to four bytes."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from driver.host_network import HostRoute
-from driver.state import AnyRoute, Fdb, Local, Neighbour, Route, Unreachable
+from driver.state import Address, AnyRoute, Fdb, Local, Neighbour, Route, Unreachable
 from store.ip import IPAddress, IPNetwork
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -17,11 +17,13 @@ ATTRIBUTE = struct.Struct("=HH")  # length, type
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
+IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 U32 = struct.Struct("=I")
 S32 = struct.Struct("=i")
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NEW_LINK, DEL_LINK, GET_LINK, NEW_ADDRESS, DEL_ADDRESS = 16, 17, 18, 20, 21
+NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
+NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR, DEL_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
 REQUEST, MULTI, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
@@ -30,6 +32,7 @@ REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 RTA_MULTIPATH, RTA_VIA = 9, 18
 IFLA_IFNAME = 3
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
 TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
@@ -41,6 +44,7 @@ UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
 ONLINK = 4  # RTNH_F_ONLINK
 PERMANENT = 0x80  # NUD_PERMANENT
 SELF = 0x02  # NTF_SELF: the device's own forwarding table
+NO_PREFIX_ROUTE, NO_DAD = 0x200, 0x02  # IFA_F_*
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -100,6 +104,18 @@ def was_set_down(link: bytes) -> bool:
     """Not a link that was just made and never up: there, everything has changed."""
     _, _, _, flags, changed = IFINFO.unpack_from(link)
     return not flags & UP and bool(changed & UP) and changed != EVERYTHING
+
+
+# addresses
+
+
+def pack_address(o: Address, index: int) -> bytes:
+    """One that brings no route to its prefix, and is used at once, without a test for a second owner."""
+    version, packed = o.address.version, o.address.ip.packed
+    flags = NO_PREFIX_ROUTE | (NO_DAD if version == 6 else 0)
+    head = IFADDRMSG.pack(family_of(version), o.address.network.prefixlen, 0, GLOBAL_SCOPE, index)
+    ours = attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    return head + ours + attribute(IFA_FLAGS, U32.pack(flags))
 
 
 # routes

@@ -3,14 +3,16 @@
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol, cast
 
 import pytest
 
 from cluster.lender import Lender
 from driver import listener
-from driver.kernel import Notices
+from driver.errors import KernelError
+from driver.kernel import Kernel, Notices
+from driver.remover import Remover
 from driver.view import View
 
 
@@ -75,3 +77,19 @@ def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:
         while not asked.wait(0.05):
             assert lender._thread.is_alive()
             lender.poke()
+
+
+@pytest.mark.parametrize("error", [KernelError("- link flv1: the kernel says no"), RuntimeError("a bug")])
+def test_links_are_removed_after_one_that_could_not_be(error: Exception) -> None:
+    removed, asked = threading.Event(), threading.Event()
+
+    class Deaf:
+        delete_link = staticmethod(lambda _: raising_once())
+
+    raising_once = raising(error, 1, removed.set)
+    remover = Remover(lambda: nullcontext(cast(Kernel, Deaf())), asked.set)
+    with running(remover):
+        remover.remove("flv1")
+        assert asked.wait(5), "the reconciler has to look after the first"
+        remover.remove("flv2")
+        assert removed.wait(5)
