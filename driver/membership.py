@@ -27,9 +27,11 @@ class Membership:
         public_key: Callable[[], str],
         *,
         encryption_required: bool = False,
+        announced: Callable[[records.NetworkSpec, records.Peer], bool] = lambda *_: False,
     ) -> None:
-        """`public_key` gives this host's own, for networks whose backend encrypts."""
-        self._store, self._host, self._default_backend = store, host, default_backend
+        """`public_key` gives this host's own, for networks whose backend encrypts; `announced` whether the store is
+        already known to hold a network and a peer of it just so."""
+        self._store, self._host, self._default_backend, self._announced = store, host, default_backend, announced
         self._public_key, self._encryption_required = public_key, encryption_required
 
     def join(
@@ -54,7 +56,7 @@ class Membership:
                 raise NetworkConflict(_plaintext(spec, known=opened is not None))
             contradiction = _contradiction(spec, pools, options, gateways, request.internal)
             if contradiction is None:
-                peer = self._peer(pools[0], underlay, spec.backend)
+                peer = self._peer(pools[0], self._own(underlay, spec.backend))
                 if self._store.commit(*self._known(opened, spec), *([peer] if peer else [])):
                     return spec
                 self._refuse_taken(options, pools)
@@ -81,10 +83,12 @@ class Membership:
             if peer.addresses and peer.host != self._host
         ]
 
-    def _peer(self, pool: IPNetwork, underlay: Underlay, backend: str) -> Put | None:
-        """None if it stands there already."""
+    def _own(self, underlay: Underlay, backend: str) -> records.Peer:
         public_key = self._public_key() if BACKENDS[backend].encrypts else None
-        peer = records.Peer(self._host, underlay.advertised, public_key, underlay.sources, underlay.link)
+        return records.Peer(self._host, underlay.advertised, public_key, underlay.sources, underlay.link)
+
+    def _peer(self, pool: IPNetwork, peer: records.Peer) -> Put | None:
+        """None if it stands there already."""
         key, value = records.peer_key(pool, self._host), encode(peer)
         entry = self._store.get(key)
         if entry is not None and entry.value == value:
@@ -135,11 +139,14 @@ class Membership:
     def publish(self, spec: records.NetworkSpec, underlay: Underlay) -> None:
         """Tell the other hosts of the network where, and by which key, this one is reached.
 
-        Nothing is written if it already stands so.
+        Nothing is written if it already stands so, nor asked if that is known: a host in many networks does this for
+        each of them again and again.
 
         Where the cluster has forgotten the network, as it does when its last host is given up, this host makes it known
         again as it was. NetworkConflict if there is another one in its place."""
-        pool = spec.pools[0]
+        pool, own = spec.pools[0], self._own(underlay, spec.backend)
+        if self._announced(spec, own):
+            return
         for _ in range(ATTEMPTS):
             opened = read_open(self._store, _shared(pool))
             if opened is not None and opened.record != spec:
@@ -147,7 +154,7 @@ class Membership:
                     f"the other hosts have made network {pool} anew, and otherwise than it is here; remove it here and "
                     "create it again"
                 )
-            peer = self._peer(pool, underlay, spec.backend)
+            peer = self._peer(pool, own)
             if opened is not None and peer is None:
                 return
             if self._store.commit(*self._known(opened, spec), *([peer] if peer else [])):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from driver.backends.interface import REMEMBERED, Remote
 from driver.model import Network
 from store import records
-from store.codec import BadRecord, decode
+from store.codec import BadRecord, decode, encode
 from store.interface import Snapshot
 from store.ip import IPNetwork
 
@@ -90,6 +90,15 @@ class View:
         key = records.peer_key(network.pools[0], host)
         value = self._table(key).get(key)
         return next((peer for _, peer in _readable({key: value} if value else {}, records.Peer)), None)
+
+    def shows(self, spec: records.NetworkSpec, peer: records.Peer) -> bool:
+        """Whether the cluster has the network, and in it the peer, exactly so."""
+        network, own = records.network_key(spec.pools[0]), records.peer_key(spec.pools[0], peer.host)
+        standing = self._table(network).get(network)
+        known = next(
+            (found for _, found in _readable({network: standing} if standing else {}, records.NetworkSpec)), None
+        )
+        return known == spec and self._table(own).get(own) == encode(peer)
 
     def _blocks(self, pool: IPNetwork) -> Iterator[tuple[str, str]]:
         """The keys of the pool's blocks, and their hosts. A borrowed address is a block of its own: a route to it

@@ -45,6 +45,7 @@ from plugin.spreading import assemble_spreading
 from plugin.stores import open_stores
 from store.breaker import Breaker
 from store.interface import Store, reconnect
+from store.records import NetworkSpec, Peer
 from store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def assemble(settings: Settings) -> Parts:
     addressing = assemble_addressing(settings, store, local, networks, tenancy)
     ipam, ports = addressing.spaces, Ports(networks.all_endpoints)
     remover = Remover(KeptKernel(), reconciler.poke)
-    driver = _driver(settings, store, networks, addressing, reconciler, ports, remover, key)
+    driver = _driver(settings, store, networks, addressing, reconciler, ports, remover, key, watch)
     lender = Lender(watch.view, ipam.answer_wishes)
 
     def move() -> None:
@@ -175,11 +176,19 @@ def _driver(
     ports: Ports,
     remover: Remover,
     key: HostKey,
+    watch: Watch,
 ) -> NetworkDriver:
     encrypted = settings.encryption == REQUIRED
     if encrypted:
         _tell_of_plaintext(networks)
-    membership = Membership(store, settings.host, settings.backend, key.public, encryption_required=encrypted)
+
+    def announced(spec: NetworkSpec, peer: Peer) -> bool:
+        view = watch.view()
+        return view is not None and view.shows(spec, peer)
+
+    membership = Membership(
+        store, settings.host, settings.backend, key.public, encryption_required=encrypted, announced=announced
+    )
     return NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, KeptKernel(), settings.dns)
 
 

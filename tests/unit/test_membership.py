@@ -1,6 +1,7 @@
 """A host in the cluster's networks: agreeing on them, joining, leaving, and never a trace too many."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -10,9 +11,10 @@ from driver.errors import NetworkConflict
 from driver.membership import Membership, derived_vni
 from driver.model import NetworkRequest, PoolData
 from driver.options import Options
+from driver.view import View
 from store import records
-from store.codec import decode
-from store.interface import ABSENT, Change, Put
+from store.codec import decode, encode
+from store.interface import ABSENT, Change, Entry, Put
 from store.memory import MemoryStore
 
 POOL, POOL6, OTHER = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("10.242.0.0/18")
@@ -147,6 +149,32 @@ def test_telling_the_same_again_writes_nothing(store: MemoryStore) -> None:
     assert store.read("").version == before
     membership.publish(spec, THERE)
     assert store.read("").version > before
+
+
+def test_what_the_view_shows_to_be_so_is_not_asked_for(store: MemoryStore) -> None:
+    spec = join(store, "h1", POOL)
+    asked: list[str] = []
+
+    class Listening(MemoryStore):
+        def get(self, key: str) -> Entry | None:
+            asked.append(key)
+            return store.get(key)
+
+    def publish(view: View, where: Underlay) -> bool:
+        """Whether the store was asked."""
+        asked.clear()
+        listening = Listening()
+        listening.commit = store.commit  # type: ignore[method-assign]
+        Membership(listening, "h1", "vxlan", lambda: KEY, announced=view.shows).publish(spec, where)
+        return asked != []
+
+    current = View.of(store.read(records.POOLS))
+    assert not publish(current, HERE)
+    assert publish(View({}), HERE)
+    assert publish(current.after({records.peer_key(POOL, "h1"): None}), HERE)
+    assert publish(current.after({records.network_key(POOL): encode(replace(spec, mtu=1300))}), HERE)
+    assert publish(current.after({records.network_key(POOL): b"no record"}), HERE)
+    assert publish(current, THERE)
 
 
 def test_what_the_cluster_forgot_is_made_known_again_as_it_was(store: MemoryStore) -> None:
