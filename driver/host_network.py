@@ -4,7 +4,6 @@ From what driver/kernel has read."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from driver import offload
 from driver.backends.interface import Underlay
@@ -33,6 +32,7 @@ class LinkSeen:
     mtu: int
     other_end: int | None  # the index of a veth's other end, in the namespace where that is
     mac: str
+    kind: str  # as `ip link add ... type KIND`; empty for one that is no device of software
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +89,6 @@ def _best_addresses(addresses: Iterable[AddressSeen], index: int) -> tuple[IPAdd
 
 def _on_link(routes: Iterable[HostRoute], index: int) -> tuple[IPNetwork, ...]:
     return tuple(r.destination for r in routes if r.index == index and r.is_direct and r.destination.prefixlen)
-
-
-def tunnels(ip: Any) -> dict[str, tuple[int, int]]:
-    """VNI and port of every VXLAN device that can be seen from here."""
-    found = {}
-    for link in ip.get_links(kind="vxlan"):
-        info = link.get("linkinfo")
-        data = info.get("data") if info else None
-        if data:
-            found[link.get("ifname")] = (data.get("vxlan_id") or 0, data.get("vxlan_port") or 0)
-    return found
-
-
-def index_of(ip: Any, kind: str, mac: str) -> int | None:
-    """The link of that kind with that MAC."""
-    return next((link["index"] for link in ip.get_links(kind=kind) if link.get("address") == mac), None)
 
 
 def prefixes_in_use(addresses: Iterable[AddressSeen], routes: Iterable[HostRoute]) -> list[IPNetwork]:

@@ -47,7 +47,7 @@ def options(settings: Settings, listeners: Iterable[socket.socket], systemd: Sys
         "bind": [f"fd://{listener.detach()}" for listener in listeners],
         "workers": 1,
         "worker_class": "gthread",
-        "threads": 8,
+        "threads": 32,  # made when needed; most wait, for the kernel, the disk or another host
         "keepalive": 0,  # an idle connection closed just as dockerd reuses it makes it retry, with an empty body
         "timeout": 120,  # of a worker whose main thread hangs; requests are bounded by their handlers
         "graceful_timeout": 4,

@@ -19,7 +19,7 @@ from driver import host_network
 from driver.backends.interface import Underlay
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
-from driver.kernel.links import add_link, put_link, put_state, read_network_link
+from driver.kernel.links import add_link, put_link, put_state, read_network_link, tunnels
 from driver.kernel.namespaces import within
 from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
 from driver.kernel.seen import details_of, link_of
@@ -66,21 +66,24 @@ class Kernel:
 
         One question for all links: one asked for by its number may be gone with its container before the answer."""
         with _explained("reading the kernel's tables"):
-            links = [(link_of(raw), raw) for raw in self._tables.links()]
+            links = self._links()
             names = {link.index: link.name for link, _ in links}
             self._indexes = {name: index for index, name in names.items()}
             ours = {index: name for index, name in names.items() if name.startswith((NETWORK_LINK, ENDPOINT_LINK))}
             return state_of(
                 [
-                    *_links((link, raw) for link, raw in links if link.index in ours),
+                    *_objects((link, raw) for link, raw in links if link.index in ours),
                     *self._addresses(ours),
                     *self._neighbours(ours),
                     *self._tables.routes(names),
                 ]
             )
 
+    def _links(self) -> list[tuple[LinkSeen, bytes]]:
+        return [(link_of(raw), raw) for raw in self._tables.links()]
+
     def _names(self) -> dict[int, str]:
-        return {link.index: link.name for link in map(link_of, self._tables.links())}
+        return {link.index: link.name for link, _ in self._links()}
 
     def _addresses(self, ours: dict[int, str]) -> Iterator[Object]:
         for seen in self._tables.addresses():
@@ -123,7 +126,7 @@ class Kernel:
                 raise KernelError(f"the link {o.dev} is gone; its container must be connected again")
             case VxlanLink() | BridgeLink():
                 self._indexes.pop(o.dev, None)
-                put_link(self._ip, o)
+                put_link(self._ip, self._links, o)
             case LinkState():
                 put_state(self._ip, self._index(o.dev), o)
 
@@ -194,13 +197,13 @@ class Kernel:
         """The interface to other hosts: the named one, else the one with an advertised address, else the default
         route's."""
         with _explained("looking for the underlay interface"):
-            links, addresses = list(map(link_of, self._tables.links())), self._tables.addresses()
+            links, addresses = [link for link, _ in self._links()], self._tables.addresses()
             return host_network.underlay(links, addresses, self._tables.host_routes(), dev, advertised)
 
     def foreign_tunnels(self) -> set[tuple[int, int]]:
         """VNI and port of each VXLAN device of this host that is not ours."""
         with _explained("reading VXLAN devices"):
-            found = host_network.tunnels(self._ip)
+            found = tunnels(self._links())
         return {used for name, used in found.items() if not name.startswith(NETWORK_LINK)}
 
     def prefixes_in_use(self) -> list[IPNetwork]:
@@ -244,7 +247,7 @@ def _explained(what: str) -> Iterator[None]:
         raise KernelError(f"{what}: {error}") from error
 
 
-def _links(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
+def _objects(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
     for link, raw in ours:
         is_network = link.name.startswith(NETWORK_LINK)
         yield read_network_link(link.name, details_of(raw)) if is_network else EndpointLink(link.name)

@@ -1,27 +1,34 @@
-"""The links that belong to a network, through pyroute2: how they are made, changed and read."""
+"""The links that belong to a network, through pyroute2: how they are made, changed and read.
+
+Reading one with all that depends on its type takes a millisecond, so what was read is remembered by its bytes."""
 
 import errno
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from driver.errors import KernelError
-from driver.host_network import index_of, tunnels
+from driver.host_network import LinkSeen
+from driver.kernel.seen import details_of
 from driver.state import BridgeLink, LinkState, TunLink, VxlanLink, WireguardLink
 
 WIREGUARD_LINK = "fl.wg"
+Links = Sequence[tuple[LinkSeen, bytes]]  # with the messages they were read from
 
 
-def put_link(ip: Any, o: VxlanLink | BridgeLink) -> None:
-    """Make the link, or bring the one of that name to this shape."""
+def put_link(ip: Any, look: Callable[[], Links], o: VxlanLink | BridgeLink) -> None:
+    """Make the link, or bring the one of that name to this shape. `look` reads all links."""
     kind, changeable, fixed = _attributes(o)
-    named = next(iter(ip.link_lookup(ifname=o.dev)), None)
-    ours = index_of(ip, kind, o.mac)
+    links = look()
+    named = _index_of(o.dev, links)
+    ours = next((link.index for link, _ in links if (link.kind, link.mac) == (kind, o.mac)), None)
     if named is None and ours is None:
         add_link(ip, o.dev, kind=kind, address=o.mac, **changeable, **fixed)
-        if isinstance(o, VxlanLink) and not ip.link_lookup(ifname=o.dev):
-            raise KernelError(f"+ {o}: {_occupant(ip, o)}")
+        links = look()
+        if isinstance(o, VxlanLink) and _index_of(o.dev, links) is None:
+            raise KernelError(f"+ {o}: {_occupant(links, o)}")
         return
     if named is None:  # a link with our MAC is ours under any name
         ip.link("set", index=ours, state="down")  # older kernels rename no link that is up
@@ -30,6 +37,10 @@ def put_link(ip: Any, o: VxlanLink | BridgeLink) -> None:
         ip.link("set", index=named, address=o.mac)
     if changeable:
         ip.link("set", index=named or ours, kind=kind, **changeable)
+
+
+def _index_of(name: str, links: Links) -> int | None:
+    return next((link.index for link, _ in links if link.name == name), None)
 
 
 def add_link(ip: Any, name: str, **attributes: Any) -> None:
@@ -61,8 +72,18 @@ def _attributes(o: VxlanLink | BridgeLink) -> tuple[str, dict[str, Any], dict[st
     return "vxlan", {local: str(o.local)}, {"vxlan_id": o.vni, "vxlan_port": o.port, "vxlan_learning": 0}
 
 
-def _occupant(ip: Any, o: VxlanLink) -> str:
-    names = [name for name, used in tunnels(ip).items() if used == (o.vni, o.port)]
+def tunnels(links: Links) -> dict[str, tuple[int, int]]:
+    """VNI and port of every VXLAN device that can be seen from here, by its name."""
+    return {link.name: _vni_and_port(details_of(raw)) for link, raw in links if link.kind == "vxlan"}
+
+
+def _vni_and_port(link: Any) -> tuple[int, int]:
+    data = link.get("linkinfo").get("data")
+    return (data.get("vxlan_id") or 0, data.get("vxlan_port") or 0) if data else (0, 0)
+
+
+def _occupant(links: Links, o: VxlanLink) -> str:
+    names = [name for name, used in tunnels(links).items() if used == (o.vni, o.port)]
     who = f"the VXLAN device {names[0]}" if names else "a VXLAN device made here and moved to another namespace"
     return (
         f"{who} has the same VNI and port; remove it, or create the network on every host with another -o vni= "

@@ -11,7 +11,8 @@ from driver.host_network import AddressSeen, LinkSeen
 from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket
 
-IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_EXT_MASK = 1, 4, 5, 29
+IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 4, 5, 18, 29
+IFLA_INFO_KIND = 1
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
 REMEMBERED = 16_384
 
@@ -31,8 +32,13 @@ def link_of(raw: bytes) -> LinkSeen:
     index, flags = wire.IFINFO.unpack_from(raw)[2:4]
     found = wire.attributes(raw, wire.IFINFO.size)
     mtu, other = (wire.U32.unpack(found[kind])[0] if kind in found else None for kind in (IFLA_MTU, IFLA_LINK))
-    name = found.get(wire.IFLA_IFNAME, b"").rstrip(b"\0").decode()
-    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, found.get(IFLA_ADDRESS, b"").hex(":"))
+    name, mac = _text(found.get(wire.IFLA_IFNAME, b"")), found.get(IFLA_ADDRESS, b"").hex(":")
+    kind = _text(wire.attributes(found.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b""))
+    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, mac, kind)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode()
 
 
 @lru_cache(REMEMBERED >> 4)

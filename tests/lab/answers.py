@@ -5,6 +5,6 @@ import re
 ANSWERED = re.compile(r" answered call=(/\S+Driver\.\S+) .*ms=([0-9.]+)")
 
 
-def slowest_answers(log: str, most: int = 10) -> list[tuple[float, str]]:
+def answers(log: str) -> list[tuple[float, str]]:
     """Milliseconds and the call, the slowest first."""
-    return sorted(((float(took), call) for call, took in ANSWERED.findall(log)), reverse=True)[:most]
+    return sorted(((float(took), call) for call, took in ANSWERED.findall(log)), reverse=True)

@@ -25,9 +25,9 @@ A, B, THERE = ip_address("10.240.1.5"), ip_address("10.240.2.9"), ip_address("19
 NETWORK = Network("n1", (POOL,), (GATEWAY,), "vxlan", 7, 8479, None, False, ())
 REMOTE = Remote("h2", (THERE,), (BLOCK,))
 YES, NO = Answer(B, reply=True), Answer(None)
-LINK = LinkSeen(9, "flve1", True, 1450, 8, "02:00:00:00:00:01")
+LINK = LinkSeen(9, "flve1", True, 1450, 8, "02:00:00:00:00:01", "veth")
 INNER = Inside(
-    LinkSeen(8, "eth0", True, 1450, 9, "02:00:00:00:00:02"),
+    LinkSeen(8, "eth0", True, 1450, 9, "02:00:00:00:00:02", "veth"),
     (ip_interface(f"{A}/32"),),
     Way(POOL, "eth0", GATEWAY, False, 254),
     "",

@@ -1,0 +1,67 @@
+"""How long dockerd waits for flannelpy when very many containers start, and end, at once: three hosts on one machine.
+
+The kernel changes the links of one container at a time, for all that run on it; three real hosts have three kernels.
+A bystander, in a namespace of its own, asks the kernel for nothing but a link that is up already to be up, and so
+tells how long one place in that queue is. A container that starts takes several of them in flannelpy alone."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from driver.kernel import Kernel
+from driver.plan import Put
+from driver.state import LinkState
+from tests.bench.bench import Bench
+from tests.bench.samples import Lines, Row
+from tests.lab.answers import answers
+from tests.lab.cluster import Cluster
+from tests.lab.lab import Lab
+from tests.lab.namespaces import Namespace
+
+HOSTS, EACH = 3, 66
+LONGEST = 1000.0  # ms
+NOTHING = Put(LinkState("lo", 65536))  # as it is anyway
+PAUSE = 0.02  # seconds between two questions of the bystander
+
+
+def crowd(_: Bench) -> Lines:
+    """66 containers on each of three hosts, started all at once and then removed."""
+    with Lab(hosts=HOSTS) as lab:
+        cluster = Cluster(lab)
+        cluster.start(FLANNELPY_LOG="debug")
+        cluster.create("web", "--subnet", "10.240.0.0/18")
+        before = [len(host.flannelpy_log()) for host in cluster.hosts]
+        with bystander(f"{lab.prefix}by") as waits:
+            cluster.run_everywhere(EACH, "web")
+            cluster.clean()
+        logs = [host.flannelpy_log()[start:] for host, start in zip(cluster.hosts, before, strict=True)]
+    found = answers("".join(logs))
+    for call in ("/IpamDriver.RequestAddress", "/NetworkDriver.Join", "/NetworkDriver.DeleteEndpoint"):
+        took = [milliseconds for milliseconds, answered in found if answered == call]
+        yield Row(call.rpartition(".")[2], "ms", took, p99_most=LONGEST)
+    yield Row("the slowest answer", "ms", [found[0][0]], most=LONGEST)
+    yield Row("one place in the kernel's queue, for a bystander", "ms", waits)
+
+
+@contextmanager
+def bystander(name: str) -> Iterator[list[float]]:
+    """The milliseconds that each question takes, while the block runs."""
+    namespace, over, waits = Namespace(name), threading.Event(), list[float]()
+    namespace.create()
+
+    def ask() -> None:
+        with Kernel(name) as kernel:
+            while not over.wait(PAUSE):
+                began = time.perf_counter()
+                kernel.apply(NOTHING)
+                waits.append((time.perf_counter() - began) * 1000)
+
+    thread = threading.Thread(target=ask, name="bystander")
+    thread.start()
+    try:
+        yield waits
+    finally:
+        over.set()
+        thread.join()
+        namespace.delete()
