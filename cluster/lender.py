@@ -28,7 +28,7 @@ class Lender(Poked):
 
     def _look(self) -> None:
         view = self._view()
-        for pool in pools_with_wishes(view.entries if view else ()):
+        for pool in pools_with_wishes(view.keys("wanted") if view else ()):
             self._attempt(pool)
 
     def _attempt(self, pool: SpacedPool) -> None:

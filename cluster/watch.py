@@ -22,11 +22,11 @@ class Watch:
 
     def peers_of(self, host: str) -> list[IPNetwork]:
         """The networks in which the store has this host as a peer."""
-        return pools_with_peer(self._view.entries if self._view else (), host)
+        return pools_with_peer(self._view.keys_of("peers", host) if self._view else (), host)
 
     def pools_of(self, host: str) -> list[tuple[str, IPNetwork]]:
         """The pools, each with its space, of which the store has this host as a holder."""
-        return pools_with_holder(self._view.entries if self._view else (), host)
+        return pools_with_holder(self._view.keys_of("holders", host) if self._view else (), host)
 
     def _take(self, changes: Changes) -> None:
         if self._view is not None and not changes:

@@ -57,6 +57,15 @@ class View:
     def entries(self) -> dict[str, bytes]:
         return {key: value for table in self._tables.values() for key, value in table.items()}
 
+    def keys(self, kind: str) -> Iterator[str]:
+        """The keys `pools/<pool>/<kind>/...` of all pools."""
+        return (key for name, table in self._tables.items() if name.endswith(f"/{kind}") for key in table)
+
+    def keys_of(self, kind: str, host: str) -> Iterator[str]:
+        """The keys `pools/<pool>/<kind>/<host>` of all pools."""
+        named = ((f"{name}/{host}", table) for name, table in self._tables.items() if name.endswith(f"/{kind}"))
+        return (key for key, table in named if key in table)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and _filled(self._tables) == _filled(other._tables)
 
