@@ -41,7 +41,7 @@ soak: setup
 		tests/unit/test_ipam_machine.py tests/contract/test_ipam_machine.py
 
 test: browser
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-engines:
 	@set -e; for engine in $(LAB_ENGINES); do \

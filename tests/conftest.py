@@ -42,13 +42,18 @@ TURNS = Turns(Path(__file__), Path(__file__).with_name("__init__.py"))
 
 
 def is_alone(item: pytest.Item | None) -> bool:
-    return item is not None and item.get_closest_marker("alone") is not None
+    return is_marked(item, "alone")
+
+
+def is_marked(item: pytest.Item | None, name: str) -> bool:
+    return item is not None and item.get_closest_marker(name) is not None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """The first of all, so that waiting for a turn is no part of the time a test has."""
-    TURNS.take(alone=is_alone(item))
+    if not is_marked(item, "patient"):  # which takes no turn: all that want to be alone would wait for minutes
+        TURNS.take(alone=is_alone(item))
     try:
         return (yield)
     finally:
