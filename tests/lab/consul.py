@@ -14,6 +14,7 @@ from tests.lab.processes import Daemon
 
 BINARY = ROOT / ".cache/bin/consul"
 PORT = 8500
+DNS_PORT = 8600
 
 
 class ConsulRefused(Exception):
@@ -54,8 +55,8 @@ class ConsulServer:
             "node_name": self.name,
             "data_dir": str(self.directory / "data"),
             "bind_addr": self.address,
-            "addresses": {"http": f"0.0.0.0 unix://{self.socket}"},
-            "ports": {"http": PORT},
+            "addresses": {"http": f"0.0.0.0 unix://{self.socket}", "dns": self.address},
+            "ports": {"http": PORT, "dns": DNS_PORT},
         }
         config = self.directory / "consul.json"
         config.write_text(json.dumps(self._config | own))

@@ -10,6 +10,8 @@ import pytest
 from tests.lab.answers import answers
 from tests.lab.cluster import Cluster, Container
 from tests.lab.commands import wait_until
+from tests.lab.compose import shop
+from tests.lab.consul import DNS_PORT
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 from tests.promises import best_of
@@ -18,6 +20,7 @@ CROWD = int(os.environ.get("CROWD", "30"))  # containers, over three hosts
 KEPT = 3  # seconds after which a host has noted the names on its disk
 HALF_A_SECOND, SECOND = 0.5, 1.0  # until a new name, and any other change, is told of
 RESOLVER = "169.254.53.53"
+SHOP = "shop_shop"
 BEYOND = "172.31.0.11"  # the first host's address: the next server that Docker asks
 OUTSIDE = f"""
 import socket, dns.message, dns.rrset
@@ -36,10 +39,11 @@ while True:
 ASK = """
 import sys, dns.exception, dns.message, dns.query
 server, kind, transport, *names = sys.argv[1:]
+server, _, port = server.partition("#")
 ask = dns.query.tcp if transport == "tcp" else dns.query.udp
 for name in names:
     try:
-        answer = ask(dns.message.make_query(name, kind, use_edns=0), server, timeout=3)
+        answer = ask(dns.message.make_query(name, kind, use_edns=0), server, 3, int(port or 53))
         print(answer.rcode().name, *sorted(item.to_text() for rrset in answer.answer for item in rrset))
     except (dns.exception.Timeout, OSError) as error:
         print(type(error).__name__)
@@ -64,7 +68,7 @@ def cluster(hosts: Cluster) -> Iterator[Cluster]:
 
 
 def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
-    """What a program in the container is told: the code, and what the records say."""
+    """What a program in the container is told: the code, and what the records say. `server` may be `ADDRESS#PORT`."""
     return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
 
 
@@ -207,6 +211,32 @@ def outlive_consul_and_a_restart_without_it(cluster: Cluster, ann: Container, be
         cluster.consul.start()
     bea.host.docker("stop", "bea")
     until(ann, "bea", "NXDOMAIN")
+
+
+def test_the_services_of_a_compose_file_find_each_other_from_host_to_host(cluster: Cluster) -> None:
+    one, two, _ = cluster.hosts
+    shop(one, "--profile", "front", "up", "-d")
+    shop(two, "--profile", "back", "up", "-d")
+    front, back = Container(one, "shop-web-1", SHOP), Container(two, "shop-api-1", SHOP)
+    until(front, "api", f"NOERROR {back.address}")
+    until(back, "web", f"NOERROR {front.address}")
+    assert front.unreached(["api"]) == []
+    shop(two, "--profile", "back", "down")
+    until(front, "api", "NXDOMAIN")
+    shop(one, "--profile", "front", "down")
+
+
+def test_a_container_that_asks_for_it_is_in_consuls_dns(cluster: Cluster) -> None:
+    cluster.create("web", "--subnet", "10.240.0.0/18")
+    asker = cluster.run(cluster.hosts[1], "asker", "web")
+    till = cluster.run(cluster.hosts[0], "till", "web", "--label", "flannelpy.consul.service=till:80")
+
+    def told() -> str:
+        return ask(asker, "till.service.consul", server=f"{cluster.consul.servers[0].address}#{DNS_PORT}")
+
+    wait_until("Consul to know the service", lambda: told() == f"NOERROR {till.address}", timeout=30, tail=told)
+    till.host.docker("rm", "-f", "till")
+    wait_until("Consul to forget it", lambda: told() == "NXDOMAIN", timeout=30, tail=told)
 
 
 @pytest.mark.alone

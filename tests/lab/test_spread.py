@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.lab import images
 from tests.lab.cluster import DOCKERS_OWN, FLANNELPY, POOL, POOL6, Cluster, Container, side_by_side
 from tests.lab.commands import CommandFailed, wait_until
-from tests.lab.compose import compose
+from tests.lab.compose import shop
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 from tests.promises import best_of
 
 PROMISED = 3.0  # seconds; a second on a machine with nothing else to do, which `make bench` holds us to
 OTHER, THIRD = "10.241.0.0/18", "10.243.0.0/18"
-EXAMPLE, SHOP = images.ROOT / "examples/compose/compose.yaml", "shop_shop"
+SHOP = "shop_shop"
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +239,3 @@ def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) 
     )
     side_by_side(down, hosts)
     await_nowhere(cluster, SHOP)
-
-
-def shop(host: DockerHost, *args: str) -> str:
-    return compose(host, EXAMPLE, *args, env={"IMAGE": "lab/busybox"})
