@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
@@ -32,8 +33,15 @@ def unit() -> str:
 
 
 def program() -> str:
-    """This flannelpy's command, in its virtual environment."""
-    return str(Path(sys.executable).parent / "flannelpy")
+    """This flannelpy's command."""
+    return str(Path(sysconfig.get_path("scripts")) / "flannelpy")
+
+
+def read_from() -> list[str]:
+    """All that this flannelpy needs to start: program, interpreter, standard library, packages. A virtual environment
+    in a fine place may be made of links to a Python in somebody's home, and an editable installation leads there."""
+    paths = [Path(program()), Path(sys.executable), Path(sys.base_prefix), Path(__file__)]
+    return list(dict.fromkeys(str(each) for path in paths for each in (path, path.resolve())))
 
 
 def refuse_without_systemd(root: Path) -> None:

@@ -45,7 +45,8 @@ def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, **flags
         _refuse_exported({**variables(seen.environment), **given})
         if root == "/" and not seen.unit:
             installer.refuse_beside_another(settings)
-        wanted = Wanted(installer.unit(), installer.program(), str(settings.state_dir), given, _address(docker_dns))
+        program, state_dir = installer.program(), str(settings.state_dir)
+        wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _address(docker_dns))
         _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run)
 
 
