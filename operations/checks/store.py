@@ -28,6 +28,16 @@ def store_answers(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def records_can_be_read(facts: Facts) -> Iterator[Finding]:
+    for key in facts.faulty:
+        yield warning(
+            "record",
+            f"{key} in the store cannot be read, and is passed over",
+            "if somebody wrote it by hand, remove it: `consul kv delete` with FLANNELPY_CLUSTER and / before it; else "
+            "a host has a newer flannelpy: update this one",
+        )
+
+
 def lease_is_kept(facts: Facts) -> Iterator[Finding]:
     silence, ttl = facts.lease.silent_for, facts.lease.ttl
     if facts.lease.fence:

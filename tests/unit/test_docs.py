@@ -75,6 +75,15 @@ def test_the_index_has_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in index
 
 
+def test_troubleshooting_has_each_finding_and_each_hop() -> None:
+    sources = [*(ROOT / "operations/checks").glob("*.py"), ROOT / "operations/hops.py", ROOT / "operations/end.py"]
+    text = "\n".join(path.read_text() for path in sources)
+    named = set(re.findall(r'(?:error|warning|Hop)\(\s*"([a-z_ ]+)"', text)) - {"error", "warning"}
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    assert len(named) > 20
+    assert [name for name in named if f"`{name}`" not in page] == []
+
+
 def test_completion_is_documented_as_each_shell_needs_it() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     assert '`eval "$(_FLANNELPY_COMPLETE=bash_source flannelpy)"`' in page
