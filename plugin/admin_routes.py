@@ -29,7 +29,7 @@ def blueprint(parts: Parts) -> Blueprint:
 
     @bp.post("/Flannelpy.Leave")
     def leave() -> Json:
-        return {"Said": admin.leave(parts)}
+        return {"Host": admin.leave(parts)}
 
     @bp.post("/Flannelpy.Status")
     def status() -> Json:

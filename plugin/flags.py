@@ -1,5 +1,6 @@
-"""What all commands share: settings as flags, errors as sentences, and the version."""
+"""What all commands share: settings as flags, errors as sentences with an exit code, JSON, and the version."""
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from plugin import install
+from plugin.install import CannotInstall, CannotTell
 from plugin.settings import Settings, SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,13 +32,27 @@ class WrongSettings(click.ClickException):
     exit_code = 2
 
 
-class OtherVersion(click.ClickException):
+class Unanswered(click.ClickException):
+    """Store, Docker or flannelpy could not be asked. So nothing is known, neither that all is well nor that it is not:
+    whoever watches by exit code must be able to tell this from 1, an answer that something is wrong."""
+
+    exit_code = 3
+
+
+class OtherVersion(Unanswered):
     """An update is installed before the service is restarted."""
 
     def __init__(self) -> None:
         super().__init__(
             f"this command is of flannelpy {version()}, and the one that runs is of another version: restart it"
         )
+
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
+
+
+def show_json(answer: Any) -> None:
+    click.echo(json.dumps(answer, indent=2))
 
 
 def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
@@ -83,12 +99,24 @@ def sentences() -> Iterator[None]:
     from plugin.migrate import Collision
     from store.interface import Contended, StoreUnavailable
 
-    sentences = (DriverError, IpamError, StoreUnavailable, Contended, Collision)
     try:
         yield
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
     except client.UnknownCall:
         raise OtherVersion from None
-    except (*sentences, client.NotRunning, client.NotAllowed, client.Refused, state_dir.Busy) as error:
+    except (StoreUnavailable, Contended, client.NotRunning, client.NotAllowed, client.NotNow, CannotTell) as error:
+        raise Unanswered(str(error)) from None
+    except (DriverError, IpamError, Collision, client.Refused, state_dir.Busy, CannotInstall) as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def of_one_version() -> Iterator[None]:
+    """An answer of another version may lack what a command looks for."""
+    from store.codec import BadRecord
+
+    try:
+        yield
+    except (BadRecord, KeyError, TypeError):
+        raise OtherVersion from None

@@ -22,6 +22,10 @@ class CannotInstall(Exception):
     """The message is one sentence."""
 
 
+class CannotTell(CannotInstall):
+    """Somebody who had to be asked does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is on the host: texts of files, empty where there is none."""

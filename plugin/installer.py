@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster.dockerd import Dockerd, EngineUnavailable
 from plugin import client, daemon_json, install
-from plugin.install import CannotInstall, Seen
+from plugin.install import CannotInstall, CannotTell, Seen
 from plugin.settings import Settings
 from plugin.steps import Folder, Remove, Step, Systemctl, Write
 
@@ -71,7 +71,7 @@ def refuse_while_used(settings: Settings) -> None:
     try:
         shapes = [network.shape for network in Dockerd(settings.docker).listed()]
     except EngineUnavailable as error:
-        raise CannotInstall(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
+        raise CannotTell(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
     if ours := sorted(shape.name for shape in shapes if {shape.driver, shape.ipam_driver} & names):
         raise CannotInstall(
             f"Docker has networks of flannelpy's, {', '.join(ours)}: remove them with docker network rm"

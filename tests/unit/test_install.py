@@ -287,6 +287,27 @@ def test_nothing_is_done_before_somebody_agrees(root: Path) -> None:
     assert not (root / UNIT[1:]).exists()
 
 
+def test_as_json_it_asks_nothing_and_says_what_was_done(root: Path) -> None:
+    asked = run(root, "install", "--json")
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "--json does not ask: give --yes or --dry-run with it" in asked.stderr
+    planned = json.loads(run(root, "install", "--json", "--dry-run", "--docker-dns", "169.254.53.53").output)
+    assert planned["steps"][0] == "install -d -m 0700 /var/lib/flannelpy"
+    assert (planned["done"], planned["restart_docker"]) == (False, True)
+    assert json.loads(run(root, "uninstall", "--json", "--yes").output) == {
+        "steps": [],
+        "done": True,
+        "restart_docker": False,
+    }
+
+
+def test_a_docker_that_cannot_be_asked_is_told_by_its_exit_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "refuse_without_systemd", lambda root: None)
+    monkeypatch.setattr(installer, "Dockerd", lambda url: Engine([], away=True))
+    done = CliRunner().invoke(cli.main, ["uninstall", "--dry-run"])
+    assert (done.exit_code, done.stderr.startswith("Error: whether Docker has networks")) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
