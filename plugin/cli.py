@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
+from operations.version import version
 from plugin import look, service
 from plugin.flags import (
     WrongSettings,
@@ -17,7 +18,6 @@ from plugin.flags import (
     sentences,
     settings_flags,
     show_json,
-    version,
 )
 from plugin.progress import waiting
 from plugin.settings import Settings, SettingsError
@@ -28,8 +28,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"flannelpy, version {version()}")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(version(), prog_name="flannelpy")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def main() -> None:
     """Docker networks over many hosts: one pool of addresses, leased from Consul, no Swarm."""
 
@@ -121,6 +129,7 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
 def migrate(url: str, as_json: bool, **flags: str | None) -> None:
     """Move this host's networks from its embedded store to a Consul; flannelpy must be stopped meanwhile."""
     from plugin import state_dir
+    from plugin.migrate import Collision
     from plugin.migrate import migrate as move
     from plugin.stores import open_store
 
@@ -131,6 +140,8 @@ def migrate(url: str, as_json: bool, **flags: str | None) -> None:
             source, cluster = open_store(settings), open_store(target)
             try:
                 moved = move(source, cluster)
+            except Collision as error:
+                raise click.ClickException(str(error)) from None
             finally:
                 source.close()
                 cluster.close()

@@ -1,17 +1,17 @@
-"""What all commands share: settings as flags, errors as sentences with an exit code, JSON, and the version."""
+"""What all commands share: settings as flags, errors as sentences with an exit code, and JSON."""
 
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
+from operations.version import version
 from plugin import install
 from plugin.install import CannotInstall, CannotTell
 from plugin.settings import Settings, SettingsError
@@ -19,13 +19,6 @@ from plugin.settings import Settings, SettingsError
 Command = TypeVar("Command", bound=Callable[..., Any])
 Flags = Mapping[str, str | None]  # by field of Settings
 ENVIRONMENT = Path(install.ENVIRONMENT)
-
-
-def version() -> str:
-    try:
-        return metadata.version("flannelpy")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 class WrongSettings(click.ClickException):
@@ -96,7 +89,6 @@ def sentences() -> Iterator[None]:
     from driver.errors import DriverError
     from ipam.errors import IpamError
     from plugin import client, state_dir
-    from plugin.migrate import Collision
     from store.interface import Contended, StoreUnavailable
 
     try:
@@ -107,7 +99,7 @@ def sentences() -> Iterator[None]:
         raise OtherVersion from None
     except (StoreUnavailable, Contended, client.NotRunning, client.NotAllowed, client.NotNow, CannotTell) as error:
         raise Unanswered(str(error)) from None
-    except (DriverError, IpamError, Collision, client.Refused, state_dir.Busy, CannotInstall) as error:
+    except (DriverError, IpamError, client.Refused, state_dir.Busy, CannotInstall) as error:
         raise click.ClickException(str(error)) from None
 
 

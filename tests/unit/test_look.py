@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from operations.version import version
 from plugin import cli, client, progress
-from plugin.flags import version
 
 OTHER = f"Error: this command is of flannelpy {version()}, and the one that runs is of another version: restart it\n"
 
