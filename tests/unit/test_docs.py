@@ -90,3 +90,21 @@ def test_completion_is_documented_as_each_shell_needs_it() -> None:
     assert "`_FLANNELPY_COMPLETE=fish_source flannelpy | source`" in page  # fish takes no lines from a substitution
     shown = CliRunner().invoke(main, prog_name="flannelpy", env={"_FLANNELPY_COMPLETE": "fish_source"})
     assert "complete --no-files --command flannelpy" in shown.output
+
+
+def test_every_command_that_the_documentation_types_is_there_with_its_options() -> None:
+    typed = []
+    for page in PAGES:
+        spans = re.findall(r"`([^`\n]+)`|^    (.+)$", page.read_text(), re.MULTILINE)
+        typed += [words for span in spans if (words := "".join(span).split("#")[0].split())[:1] == ["flannelpy"]]
+    assert len(typed) > 50
+    for _, *words in typed:
+        command = main.commands.get(words[0]) if words else main
+        assert command, words
+        known = {option for each in (command, main) for param in each.params for option in param.opts}
+        assert {word.strip("[]") for word in words if word.strip("[").startswith("--")} <= known, words
+
+
+def test_every_setting_that_the_documentation_names_is_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"\bFLANNELPY_[A-Z_]*[A-Z]", page.read_text())}
+    assert named <= {field.metadata["env"] for field in fields(Settings)}
