@@ -33,8 +33,8 @@ def records_can_be_read(facts: Facts) -> Iterator[Finding]:
         yield warning(
             "record",
             f"{key} in the store cannot be read, and is passed over",
-            "if somebody wrote it by hand, remove it: `consul kv delete` with FLANNELPY_CLUSTER and / before it; else "
-            "a host has a newer flannelpy: update this one",
+            f"if somebody wrote it by hand, `consul kv delete CLUSTER/{key}` (CLUSTER is FLANNELPY_CLUSTER); else a "
+            "host has a newer flannelpy: update this one",
         )
 
 
