@@ -89,6 +89,7 @@ def sentences() -> Iterator[None]:
     from driver.errors import DriverError
     from ipam.errors import IpamError
     from plugin import client, state_dir
+    from store.codec import BadRecord
     from store.interface import Contended, StoreUnavailable
 
     try:
@@ -99,7 +100,7 @@ def sentences() -> Iterator[None]:
         raise OtherVersion from None
     except (StoreUnavailable, Contended, client.NotRunning, client.NotAllowed, client.NotNow, CannotTell) as error:
         raise Unanswered(str(error)) from None
-    except (DriverError, IpamError, client.Refused, state_dir.Busy, CannotInstall) as error:
+    except (DriverError, IpamError, BadRecord, client.Refused, state_dir.Busy, CannotInstall) as error:
         raise click.ClickException(str(error)) from None
 
 

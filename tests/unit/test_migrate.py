@@ -51,3 +51,12 @@ def test_what_was_moved_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("plugin.stores.open_store", lambda settings: MemoryStore())
     done = migrate_command(tmp_path, "--json")
     assert json.loads(done.stdout) == {"moved": 0, "store": "consul://127.0.0.1:1"}
+
+
+def test_a_record_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    assert store.commit(Put(records.INDEX, b"[]", ABSENT))
+    monkeypatch.setattr("plugin.stores.open_store", lambda settings: store)
+    done = migrate_command(tmp_path)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: not a Index: b'[]'")
