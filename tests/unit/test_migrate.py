@@ -55,8 +55,8 @@ def test_what_was_moved_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_record_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
-    assert store.commit(Put(records.INDEX, b"[]", ABSENT))
+    assert store.commit(Put(records.INDEX, b"{", ABSENT))
     monkeypatch.setattr("plugin.stores.open_store", lambda settings: store)
     done = migrate_command(tmp_path)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: not a Index: b'[]'")
+    assert done.stderr.startswith("Error: not a Index: b'{'")
