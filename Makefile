@@ -7,7 +7,7 @@ ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py
 
 .PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
 help:
-	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (2 minutes the first time, then 30 s)"
+	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (30 s; a minute or two more the first time)"
 	@echo "make test    all tests, from pure functions to real Docker hosts"
 	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
 	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"
@@ -40,13 +40,14 @@ soak: setup
 	SOAK_EXAMPLES=$${SOAK_EXAMPLES:-20000} $(PYTHON) -m pytest --timeout 7200 \
 		tests/unit/test_ipam_machine.py tests/contract/test_ipam_machine.py
 
-test: browser
+test:
+	@scripts/setup --browser --plugin-base
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-engines:
 	@set -e; for engine in $(LAB_ENGINES); do \
 		echo "Docker Engine $$engine"; \
-		LAB_ENGINE=$$engine scripts/setup; \
+		LAB_ENGINE=$$engine scripts/setup --plugin-base; \
 		LAB_ENGINE=$$engine $(PYTHON) -m pytest $(ENGINE_TESTS); \
 	done
 

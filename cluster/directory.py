@@ -47,7 +47,7 @@ class Directory:
         if entries is None or entries is self._saved:
             return
         old = self._local.get(KEPT)
-        text = json.dumps({key: entry.value.decode() for key, entry in entries.items()})
+        text = json.dumps({key: entry.value.decode(errors="replace") for key, entry in entries.items()})
         self._local.commit(Put(KEPT, text.encode(), old.version if old else ABSENT))
         self._saved = entries
 

@@ -7,7 +7,7 @@ from driver.view import View
 from store.copy import Changes
 from store.interface import Store
 from store.ip import IPNetwork
-from store.records import POOLS, pools_with_holder, pools_with_peer
+from store.records import POOLS, NetworkSpec, Peer, pools_with_holder, pools_with_peer
 
 
 class Watch:
@@ -19,6 +19,11 @@ class Watch:
     def view(self) -> View | None:
         """The last that the store said, None if it has not answered since the start."""
         return self._view
+
+    def shows(self, spec: NetworkSpec, peer: Peer) -> bool:
+        """Whether the store is known to have the network, and in it the peer, exactly so."""
+        view = self._view
+        return view is not None and view.shows(spec, peer)
 
     def peers_of(self, host: str) -> list[IPNetwork]:
         """The networks in which the store has this host as a peer."""

@@ -89,11 +89,12 @@ class View:
             for key, owner in self._blocks(pool):
                 blocks[owner].append(key)
         table = self._table(records.peers_prefix(pools[0]))
-        return tuple(
+        found = (
             _remote(table[key], tuple(blocks[peer.host]))
             for key, peer in _readable(table, records.Peer)
             if peer.host != host and peer.addresses and peer.host in blocks
         )
+        return tuple(remote for remote in found if remote.blocks)
 
     def peer(self, network: Network, host: str) -> records.Peer | None:
         key = records.peer_key(network.pools[0], host)
@@ -153,8 +154,15 @@ def _decoded(kind: Any, value: bytes) -> Any:
 @lru_cache(2 * REMEMBERED)
 def _remote(peer_record: bytes, block_keys: tuple[str, ...]) -> Remote:
     peer: records.Peer = _decoded(records.Peer, peer_record)
-    blocks = tuple(map(_block, block_keys))
+    blocks = tuple(_block(key) for key in block_keys if _is_sound(key))
     return Remote(peer.host, peer.addresses, blocks, peer.public_key, peer.sources, peer.link)
+
+
+def _is_sound(key: str) -> bool:
+    sound = records.is_sound(key)
+    if not sound:
+        log.error("key left out, it names no block or address of its pool", extra={"key": key})
+    return sound
 
 
 def _block(key: str) -> IPNetwork:

@@ -95,7 +95,7 @@ class Lending:
 
     def withdraw(self, pool: IPNetwork, besides: Collection[IPAddress]) -> None:
         """Take back wishes of ours that nobody waits for any more, all but `besides`."""
-        for key, entry in self._store.read(records.wanted_prefix(pool)).entries.items():
+        for key, entry in records.sound(self._store.read(records.wanted_prefix(pool)).entries):
             mine = decode(records.Wanted, entry.value).host == self._host
             if mine and records.address_of_key(key) not in besides:
                 self._store.commit(Delete(key, entry.version))
@@ -109,7 +109,8 @@ class Lending:
     def borrowed(self, pool: IPNetwork) -> dict[IPAddress, str]:
         entries = self._store.read(records.borrowed_prefix(pool)).entries
         return {
-            records.address_of_key(key): decode(records.Borrowed, entry.value).host for key, entry in entries.items()
+            records.address_of_key(key): decode(records.Borrowed, entry.value).host
+            for key, entry in records.sound(entries)
         }
 
     def _wanted(self, pool: IPNetwork, address: IPAddress) -> tuple[records.Wanted, int] | None:
@@ -124,7 +125,7 @@ class Lending:
         taken: set[IPAddress | None] = {*besides, *self.borrowed(pool)}
         found = []
         leases = self._store.read(records.leases_prefix(pool)).entries
-        for key, entry in self._store.read(records.blocks_prefix(pool)).entries.items():
+        for key, entry in records.sound(self._store.read(records.blocks_prefix(pool)).entries):
             block, holder = records.block_of_key(key), decode(records.Block, entry.value).host
             told = leases.get(records.leases_key(pool, block))
             given = set(decode(records.BlockLeases, told.value).given) if told else set()
@@ -138,7 +139,7 @@ class Lending:
     def wishes(self, pool: IPNetwork, held: Collection[IPNetwork]) -> list[IPAddress]:
         """The addresses in these blocks of ours that others wait for."""
         found, lent = [], self.borrowed(pool)
-        for key, entry in self._store.read(records.wanted_prefix(pool)).entries.items():
+        for key, entry in records.sound(self._store.read(records.wanted_prefix(pool)).entries):
             wish, address = decode(records.Wanted, entry.value), records.address_of_key(key)
             open_wish = wish.is_open and wish.host != self._host and lent.get(address) != wish.host
             if open_wish and any(address in block for block in held):

@@ -135,7 +135,7 @@ class Pools:
         entries = self._store.read(records.blocks_prefix(pool)).entries
         blocks_of_mine = [
             Delete(key, entry.version)
-            for key, entry in entries.items()
+            for key, entry in records.sound(entries)
             if decode(records.Block, entry.value).host == self.host
         ]
         others = [records.leases_key(pool, records.block_of_key(change.key)) for change in blocks_of_mine]
@@ -184,7 +184,9 @@ class Pools:
 
     def owners(self, pool: IPNetwork) -> dict[IPNetwork, str]:
         entries = self._store.read(records.blocks_prefix(pool)).entries
-        return {records.block_of_key(key): decode(records.Block, entry.value).host for key, entry in entries.items()}
+        return {
+            records.block_of_key(key): decode(records.Block, entry.value).host for key, entry in records.sound(entries)
+        }
 
     def _claim(self, pool: IPNetwork, opened: Opened[records.Pool], block: IPNetwork) -> bool:
         """Take a free block, or make sure of one that is ours already."""

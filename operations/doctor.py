@@ -24,7 +24,9 @@ from operations.lookup import Lookup, Question, Questions
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
 from operations.reach import Reached, reach, ways
+from operations.survey import shared_addresses
 from store import records
+from store.faulty import faulty
 from store.interface import Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress, IPNetwork, contains
 
@@ -56,6 +58,7 @@ class Doctor:
         underlay, networks = see.reconciler.underlay_seen, self._networks(ours.networks)
         snapshot, store_error, forbidden = self._store(leases)
         given = given_by_host(snapshot) if snapshot is not None else {}
+        entries = self._entries(snapshot)
         reached, left_out, unprobed = _reach(underlay, networks, given)
         known, engine_error = self._engine(engine)
         look = _Host(underlay, networks, ours.endpoints)
@@ -67,10 +70,12 @@ class Doctor:
             store=see.store_address,
             store_error=store_error,
             forbidden=forbidden,
+            faulty=tuple(faulty(entries)),
             skew=see.skew(),
             lease=lease_state(see),
             silent={host: seconds for host, seconds in silences if seconds > QUIET * see.tenancy.period},
             engine_error=engine_error,
+            shared=shared_addresses(entries),
             conflicts=tuple(map(str, found)),
             garbage=tuple(map(str, see.collector.suspected())),
             faults=tuple(see.reconciler.faults()),
@@ -89,6 +94,12 @@ class Doctor:
             rates=_risen(before, _counters()),
             disk=_disk(see.state_dir),
         )
+
+    def _entries(self, leases: Snapshot | None) -> dict[str, bytes]:
+        """What was last seen below `pools/`, and these."""
+        view = self._see.watch.view()
+        told = {key: entry.value for key, entry in leases.entries.items()} if leases else {}
+        return {**(view.entries if view else {}), **told}
 
     def _networks(self, networks: Collection[Network]) -> Networks:
         view = self._see.watch.view()

@@ -26,10 +26,12 @@ class Facts:
     store: str  # its address
     store_error: str | None  # what reading it ended with
     forbidden: bool
+    faulty: tuple[str, ...]  # keys in it that cannot be read
     skew: float | None  # seconds this clock is ahead of the store's, None: not known
     lease: LeaseState
     silent: Mapping[str, float]  # hosts without a sign of life, and for how many seconds
     engine_error: str | None
+    shared: Mapping[str, tuple[str, ...]]  # underlay addresses that several hosts publish, and these hosts
     conflicts: tuple[str, ...]
     garbage: tuple[str, ...]
     faults: tuple[str, ...]  # of the reconciler

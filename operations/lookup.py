@@ -69,7 +69,8 @@ def explain(lookup: Lookup) -> tuple[str, str]:
     asked, told = lookup.question, f"it was told {', '.join(lookup.told)}" if lookup.told else lookup.why
     return (
         f"{asked.container} asked for {full_name(asked)}, which is {asked.address}, and {told}",
-        f'put "{asked.resolver}" first into "dns" of /etc/docker/daemon.json (`flannelpy install --docker-dns '
-        f"{asked.resolver}`), restart Docker and the container, and give it no --dns of its own; "
+        f'write "dns": ["{asked.resolver}", ...] into /etc/docker/daemon.json, the servers that this host asks behind '
+        f"it (`flannelpy install --docker-dns {asked.resolver}` does so where flannelpy is a systemd service, not "
+        "where it is a managed plugin); restart Docker and the container, and give it no --dns of its own; "
         "FLANNELPY_DNS=off where nobody needs names",
     )

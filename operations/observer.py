@@ -4,7 +4,6 @@ and from Docker. Never asked from a request of Docker's."""
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from cluster.conflicts import Conflicts
@@ -21,6 +20,7 @@ from ipam.tenancy import LeaseLapsed, Tenancy
 from operations import survey
 from operations.model import Address, Container, Host, LeaseState, Network, Picture, Status, StoreState, UnderlayState
 from operations.survey import Entries, Here, Where
+from operations.version import version
 from store import records
 from store.codec import BadRecord, decode
 from store.interface import Snapshot, Store, StoreUnavailable
@@ -54,13 +54,6 @@ class Sources:
     engine: Dockerd
     upkeeps: Collection[Upkeep]
     outcomes: Callable[[], Mapping[str, Outcome]]  # of the cluster's networks on this host
-
-
-def version() -> str:
-    try:
-        return metadata.version("flannelpy")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def lease_state(see: Sources) -> LeaseState:

@@ -121,7 +121,7 @@ def containers(endpoints: Entries, here: Here) -> list[Container]:
     for ((space, pool), address), name in here.containers.items():
         container = Container(name, here.host, here.names.get((space, pool)), str(pool), (str(address),))
         found[container.host, container.name, container.addresses[:1]] = container
-    for key, value in endpoints.items():
+    for key, value in records.sound(endpoints):
         with suppress(BadRecord):
             told = decode(records.Endpoint, value)
             host, addresses = records.host_of_endpoint(key), tuple(map(str, told.addresses))
@@ -157,6 +157,15 @@ def holder(entries: Entries, wanted: IPAddress) -> list[tuple[str, str, str]]:
     return [(where[0], str(block), host) for where, block, host in _blocks(entries) if wanted in block]
 
 
+def shared_addresses(entries: Entries) -> dict[str, tuple[str, ...]]:
+    """Underlay addresses that more than one host publishes, and these hosts."""
+    published = defaultdict[str, set[str]](set)
+    for _key, peer in _decoded(entries, "/peers/", records.Peer):
+        for address in peer.addresses:
+            published[str(address)].add(peer.host)
+    return {address: tuple(sorted(hosts)) for address, hosts in sorted(published.items()) if len(hosts) > 1}
+
+
 def _address(where: Where, address: IPAddress, host: str, use: str, here: Here) -> Address:
     container = here.containers.get((where, address))
     return Address(str(address), str(where[1]), where[0], host, use, container, here.names.get(where))
@@ -168,7 +177,7 @@ def _where(key: str) -> Where:
 
 def _members(entries: Entries, part: str) -> Mapping[Where, list[str]]:
     found = defaultdict[Where, list[str]](list)
-    for key in entries:
+    for key, _value in records.sound(entries):
         if key.startswith(records.POOLS) and part in key:
             found[_where(key)].append(key.rpartition("/")[2])
     return found
@@ -185,7 +194,7 @@ def _leases(entries: Entries) -> Iterator[tuple[Where, records.BlockLeases]]:
 
 
 def _leases_by_block(entries: Entries) -> Iterator[tuple[Where, IPNetwork, records.BlockLeases]]:
-    for key, value in entries.items():
+    for key, value in records.sound(entries):
         if key.startswith(records.LEASES):
             with suppress(BadRecord):
                 yield _where(key), records.block_of_key(key), decode(records.BlockLeases, value)
@@ -199,8 +208,9 @@ def _docker_networks(entries: Entries) -> Iterator[records.DockerNetwork]:
 
 
 def _decoded(entries: Entries, part: str, kind: type[R]) -> Iterator[tuple[str, R]]:
-    """The records below `pools/` whose key has that part, or ends with it."""
-    for key, value in entries.items():
+    """The records below `pools/` whose key has that part, or ends with it. What cannot be read is passed over: the
+    doctor tells of it."""
+    for key, value in records.sound(entries):
         if key.startswith(records.POOLS) and (part in key if part.endswith("/") else key.endswith(part)):
             with suppress(BadRecord):
                 yield key, decode(kind, value)

@@ -14,7 +14,7 @@ BEATS_AWAITED = 1.5  # periods in which a living host beats
 
 
 def leave(parts: Parts) -> str:
-    """Give back all that this host holds. Refused while Docker has networks of ours here."""
+    """Give back all that this host holds; its name. Refused while Docker has networks of ours here."""
     pools = sorted(map(str, parts.ipam.held()))
     if pools:
         raise BadRequest(
@@ -25,10 +25,10 @@ def leave(parts: Parts) -> str:
     parts.ipam.settle(records.pools_with_holder(keys, parts.host))
     parts.driver.leave_unused(records.pools_with_peer(keys, parts.host))
     parts.tenancy.end()
-    return f"host {parts.host} holds nothing any more"
+    return parts.host
 
 
-def leave_for(parts: Parts, host: str) -> str:
+def leave_for(parts: Parts, host: str) -> None:
     """Give back what another host holds, which is gone for good: nobody else can know that."""
     key = records.host_key(host)
     entry = parts.store.get(key)
@@ -38,7 +38,6 @@ def leave_for(parts: Parts, host: str) -> str:
     parts.forget(host)
     if not give_up(parts.store, host, entry.version):
         raise BadRequest(_lives(host))
-    return f"host {host} holds nothing any more"
 
 
 def _await_beat(parts: Parts, key: str, seen: Entry) -> None:

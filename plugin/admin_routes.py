@@ -29,42 +29,42 @@ def blueprint(parts: Parts) -> Blueprint:
 
     @bp.post("/Flannelpy.Leave")
     def leave() -> Json:
-        return {"Said": admin.leave(parts)}
+        return {"Host": admin.leave(parts)}
 
     @bp.post("/Flannelpy.Status")
     def status() -> Json:
-        return {"Status": parts.observer.status()}
+        return {"Status": parts.operating.observer.status()}
 
     @bp.post("/Flannelpy.Hosts")
     def hosts() -> Json:
-        return {"Hosts": parts.observer.hosts()}
+        return {"Hosts": parts.operating.observer.hosts()}
 
     @bp.post("/Flannelpy.Networks")
     def networks() -> Json:
-        return {"Networks": parts.observer.networks()}
+        return {"Networks": parts.operating.observer.networks()}
 
     @bp.post("/Flannelpy.Addresses")
     def addresses_() -> Json:
         wanted = _wanted_address()
-        found = parts.observer.addresses(wanted)
-        holder = parts.observer.holder(wanted) if wanted is not None and not found else []
+        found = parts.operating.observer.addresses(wanted)
+        holder = parts.operating.observer.holder(wanted) if wanted is not None and not found else []
         return {"Addresses": found, "Blocks": [{"space": s, "block": b, "host": h} for s, b, h in holder]}
 
     @bp.post("/Flannelpy.Questions")
     def questions() -> Json:
-        return {"Questions": encode(parts.doctor.questions()).decode()}
+        return {"Questions": encode(parts.operating.doctor.questions()).decode()}
 
     @bp.post("/Flannelpy.Doctor")
     def doctor() -> Json:
-        return {"Diagnosis": parts.doctor.diagnose(_told(Lookups, "Lookups").lookups)}
+        return {"Diagnosis": parts.operating.doctor.diagnose(_told(Lookups, "Lookups").lookups)}
 
     @bp.post("/Flannelpy.Doors")
     def doors() -> Json:
-        return {"Doors": encode(parts.tracer.doors(_text("From"), _text("To"))).decode()}
+        return {"Doors": encode(parts.operating.tracer.doors(_text("From"), _text("To"))).decode()}
 
     @bp.post("/Flannelpy.Trace")
     def trace() -> Json:
-        return {"Trace": parts.tracer.trace(_text("From"), _text("To"), _told(Visits, "Visits"))}
+        return {"Trace": parts.operating.tracer.trace(_text("From"), _text("To"), _told(Visits, "Visits"))}
 
     return bp
 

@@ -40,7 +40,7 @@ class _PluginApp(Flask):
 
 def create_app(settings: Settings) -> Flask:
     parts = assemble(settings)
-    app = build_app(parts.ipam, parts.driver, parts.agent, parts.metrics.request, parts.observer.stalled)
+    app = build_app(parts.ipam, parts.driver, parts.agent, parts.metrics.request, parts.operating.observer.stalled)
     app.register_blueprint(admin_routes.blueprint(parts))
     return app
 

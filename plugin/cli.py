@@ -3,23 +3,41 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
+from operations.version import version
 from plugin import look, service
-from plugin.flags import WrongSettings, read_service_settings, read_settings, sentences, settings_flags, version
+from plugin.flags import (
+    WrongSettings,
+    json_flag,
+    of_one_version,
+    read_service_settings,
+    read_settings,
+    sentences,
+    settings_flags,
+    show_json,
+)
 from plugin.progress import waiting
 from plugin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from plugin.parts import Parts
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"flannelpy, version {version()}")
+        context.exit()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(version(), prog_name="flannelpy")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def main() -> None:
     """Docker networks over many hosts: one pool of addresses, leased from Consul, no Swarm."""
 
@@ -51,54 +69,67 @@ def serve(**flags: str | None) -> NoReturn:
 
 @main.command()
 @click.option("--host", "other", metavar="NAME", help="another host, that is gone for good")
+@json_flag
 @partial(settings_flags, besides=["host"])
-def leave(other: str | None, **flags: str | None) -> None:
+def leave(other: str | None, as_json: bool, **flags: str | None) -> None:
     """Give back the addresses that this host holds, so that others can have them at once."""
-    from plugin import admin, client
-
     with sentences():
         settings = read_service_settings(flags)
-        if other is not None:
-            with waiting(f"watching for a sign of life of {other}"):
-                said = _on_stopped(settings, lambda parts: admin.leave_for(parts, other), claim=False)
-            click.echo(said)
-            return
-        try:
-            click.echo(client.ask(settings.socket[0], "/Flannelpy.Leave")["Said"])
-        except client.NotRunning:
-            click.echo(_on_stopped(settings, admin.leave))
+        host = _leave(settings) if other is None else _leave_for(settings, other)
+    if as_json:
+        show_json({"host": host})
+    else:
+        click.echo(f"host {host} holds nothing any more")
+
+
+def _leave(settings: Settings) -> str:
+    from plugin import admin, client
+
+    try:
+        with of_one_version():
+            return str(client.ask(settings.socket[0], "/Flannelpy.Leave")["Host"])
+    except client.NotRunning:
+        return _on_stopped(settings, admin.leave)
+
+
+def _leave_for(settings: Settings, other: str) -> str:
+    from plugin import admin
+
+    with waiting(f"watching for a sign of life of {other}"):
+        _on_stopped(settings, lambda parts: admin.leave_for(parts, other), claim=False)
+    return other
 
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="only show what Docker does not have")
-@click.option("--json", "as_json", is_flag=True, help="for programs")
+@json_flag
 @settings_flags
 def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
     """Free what nobody has any more: what Docker was seen not to have a minute ago, and has not now.
 
     `flannelpy serve` does the same by itself twice a minute."""
-    import json
-
     from plugin import client
 
-    with sentences():
-        answer = client.ask(
-            read_service_settings(flags).socket[0], "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect"
-        )
+    call = "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect"
+    with of_one_version(), sentences():
+        answer = client.ask(read_service_settings(flags).socket[0], call)
+        found, freed = answer["Found"], answer["Freed"]
     if as_json:
-        click.echo(json.dumps({"found": answer["Found"], "freed": answer["Freed"]}))
+        show_json({"found": found, "freed": freed})
         return
-    for item in answer["Found"]:
+    for item in found:
         click.echo(f"{'to be freed' if dry_run else 'freed'}: {item}")
-    click.echo(f"{len(answer['Found'])} now, {answer['Freed']} freed since flannelpy started")
+    click.echo(f"{len(found)} now, {freed} freed since flannelpy started")
 
 
 @main.command()
 @click.argument("url", metavar="consul://HOST:PORT")
+@json_flag
 @settings_flags
-def migrate(url: str, **flags: str | None) -> None:
+def migrate(url: str, as_json: bool, **flags: str | None) -> None:
     """Move this host's networks from its embedded store to a Consul; flannelpy must be stopped meanwhile."""
     from plugin import state_dir
+    from plugin.migrate import Collision
     from plugin.migrate import migrate as move
     from plugin.stores import open_store
 
@@ -109,13 +140,18 @@ def migrate(url: str, **flags: str | None) -> None:
             source, cluster = open_store(settings), open_store(target)
             try:
                 moved = move(source, cluster)
+            except Collision as error:
+                raise click.ClickException(str(error)) from None
             finally:
                 source.close()
                 cluster.close()
+    if as_json:
+        show_json({"moved": moved, "store": str(target.store)})
+    else:
         click.echo(f"{moved} keys moved; start flannelpy with FLANNELPY_STORE={target.store}")
 
 
-def _on_stopped(settings: Settings, act: Callable[["Parts"], str], *, claim: bool = True) -> str:
+def _on_stopped(settings: Settings, act: Callable[["Parts"], T], *, claim: bool = True) -> T:
     """Do something with this host's records while no flannelpy has them."""
     from plugin import parts, state_dir
 

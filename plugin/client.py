@@ -22,8 +22,12 @@ class Refused(Exception):
     """flannelpy's own sentence why not."""
 
 
+class NotNow(Refused):
+    """It could not ask the store or Docker."""
+
+
 class UnknownCall(Exception):
-    """flannelpy is of a version that lacks it."""
+    """The one that runs is of a version that lacks it."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -53,5 +57,6 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
     if answer.status == HTTPStatus.NOT_IMPLEMENTED:
         raise UnknownCall(call)
     if answer.status != HTTPStatus.OK:
-        raise Refused(body.get("Err", f"status {answer.status}"))
+        refusal = NotNow if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else Refused
+        raise refusal(body.get("Err", f"status {answer.status}"))
     return body

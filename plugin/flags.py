@@ -1,17 +1,19 @@
-"""What all commands share: settings as flags, errors as sentences, and the version."""
+"""What all commands share: settings as flags, errors as sentences with an exit code, and JSON."""
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
+from operations.version import version
 from plugin import install
+from plugin.install import CannotInstall, CannotTell
 from plugin.settings import Settings, SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,24 +21,31 @@ Flags = Mapping[str, str | None]  # by field of Settings
 ENVIRONMENT = Path(install.ENVIRONMENT)
 
 
-def version() -> str:
-    try:
-        return metadata.version("flannelpy")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
 class WrongSettings(click.ClickException):
     exit_code = 2
 
 
-class OtherVersion(click.ClickException):
+class Unanswered(click.ClickException):
+    """Store, Docker or flannelpy could not be asked. So nothing is known, neither that all is well nor that it is not:
+    whoever watches by exit code must be able to tell this from 1, an answer that something is wrong."""
+
+    exit_code = 3
+
+
+class OtherVersion(Unanswered):
     """An update is installed before the service is restarted."""
 
     def __init__(self) -> None:
         super().__init__(
             f"this command is of flannelpy {version()}, and the one that runs is of another version: restart it"
         )
+
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
+
+
+def show_json(answer: Any) -> None:
+    click.echo(json.dumps(answer, indent=2))
 
 
 def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
@@ -80,15 +89,27 @@ def sentences() -> Iterator[None]:
     from driver.errors import DriverError
     from ipam.errors import IpamError
     from plugin import client, state_dir
-    from plugin.migrate import Collision
+    from store.codec import BadRecord
     from store.interface import Contended, StoreUnavailable
 
-    sentences = (DriverError, IpamError, StoreUnavailable, Contended, Collision)
     try:
         yield
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
     except client.UnknownCall:
         raise OtherVersion from None
-    except (*sentences, client.NotRunning, client.NotAllowed, client.Refused, state_dir.Busy) as error:
+    except (StoreUnavailable, Contended, client.NotRunning, client.NotAllowed, client.NotNow, CannotTell) as error:
+        raise Unanswered(str(error)) from None
+    except (DriverError, IpamError, BadRecord, client.Refused, state_dir.Busy, CannotInstall) as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def of_one_version() -> Iterator[None]:
+    """An answer of another version may lack what a command looks for."""
+    from store.codec import BadRecord
+
+    try:
+        yield
+    except (BadRecord, KeyError, TypeError):
+        raise OtherVersion from None

@@ -1,7 +1,7 @@
 """What `flannelpy install` and `uninstall` would change on this host. Pure: from what the files hold to the steps."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -15,11 +15,15 @@ ENVIRONMENT = "/etc/flannelpy.env"
 DAEMON_JSON = "/etc/docker/daemon.json"
 DNS_ADDED = "docker-dns"  # in the state directory: what was added to daemon.json
 PROGRAM = "/opt/flannelpy/bin/flannelpy"  # in plugin/flannelpy.service
-_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108, by the unit's ProtectHome and PrivateTmp
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108, by the unit's ProtectHome and PrivateTmp
 
 
 class CannotInstall(Exception):
     """The message is one sentence."""
+
+
+class CannotTell(CannotInstall):
+    """Somebody who had to be asked does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Seen:
 class Wanted:
     unit: str  # plugin/flannelpy.service
     program: str  # this flannelpy
+    read: Sequence[str]  # where it is read from: itself, its Python, its packages; links followed, and as they stand
     state_dir: str
     settings: Mapping[str, str]  # by variable: those given as flags
     docker_dns: str | None = None
@@ -44,7 +49,9 @@ class Wanted:
 
 def install_steps(seen: Seen, wanted: Wanted) -> list[Step]:
     """The files that differ, and a service that runs with them."""
-    unit, environment = _unit(wanted), merged(seen.environment, wanted.settings)
+    unit = wanted.unit.replace(PROGRAM, wanted.program)
+    environment = merged(seen.environment, wanted.settings)
+    _refuse_hidden(wanted.read, variables(environment))
     files: list[Step] = []
     if environment != seen.environment:
         files.append(Write(ENVIRONMENT, environment, 0o600))
@@ -65,13 +72,23 @@ def uninstall_steps(seen: Seen, state_dir: str) -> list[Step]:
     return steps
 
 
-def _unit(wanted: Wanted) -> str:
-    if any(wanted.program.startswith(f"{hidden}/") for hidden in _HIDDEN):
+def _refuse_hidden(read: Iterable[str], settings: Mapping[str, str]) -> None:
+    """What the unit keeps from the service would be missing at its start only, in words of the system's."""
+    for path in filter(_is_hidden, read):
         raise CannotInstall(
-            f"this flannelpy is {wanted.program}, where a service cannot see it: "
-            f"install it in {PurePath(PROGRAM).parents[1]}, and type this with that one"
+            f"this flannelpy is read from {path}, which the service cannot see: make a virtual environment with "
+            f"`/usr/bin/python3 -m venv {PurePath(PROGRAM).parents[1]}`, install it there without -e, and type "
+            "this with that one"
         )
-    return wanted.unit.replace(PROGRAM, wanted.program)
+    for name, value in settings.items():
+        if _is_hidden(value):
+            raise CannotInstall(
+                f"{name} is {value!r}, which the service cannot see: put it elsewhere than below {', '.join(HIDDEN)}"
+            )
+
+
+def _is_hidden(path: str) -> bool:
+    return any(PurePath(path).is_relative_to(hidden) for hidden in HIDDEN)
 
 
 def variables(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from cluster.dockerd import Dockerd, EngineUnavailable
 from plugin import client, daemon_json, install
-from plugin.install import CannotInstall, Seen
+from plugin.install import CannotInstall, CannotTell, Seen
 from plugin.settings import Settings
 from plugin.steps import Folder, Remove, Step, Systemctl, Write
 
@@ -32,8 +33,15 @@ def unit() -> str:
 
 
 def program() -> str:
-    """This flannelpy's command, in its virtual environment."""
-    return str(Path(sys.executable).parent / "flannelpy")
+    """This flannelpy's command."""
+    return str(Path(sysconfig.get_path("scripts")) / "flannelpy")
+
+
+def read_from() -> list[str]:
+    """All that this flannelpy needs to start: program, interpreter, standard library, packages. A virtual environment
+    in a fine place may be made of links to a Python in somebody's home, and an editable installation leads there."""
+    paths = [Path(program()), Path(sys.executable), Path(sys.base_prefix), Path(__file__)]
+    return list(dict.fromkeys(str(each) for path in paths for each in (path, path.resolve())))
 
 
 def refuse_without_systemd(root: Path) -> None:
@@ -63,7 +71,7 @@ def refuse_while_used(settings: Settings) -> None:
     try:
         shapes = [network.shape for network in Dockerd(settings.docker).listed()]
     except EngineUnavailable as error:
-        raise CannotInstall(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
+        raise CannotTell(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
     if ours := sorted(shape.name for shape in shapes if {shape.driver, shape.ipam_driver} & names):
         raise CannotInstall(
             f"Docker has networks of flannelpy's, {', '.join(ours)}: remove them with docker network rm"

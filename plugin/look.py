@@ -1,16 +1,12 @@
 """The commands that only look: each asks a running flannelpy, and shows a table or JSON."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import click
 
-from plugin.flags import OtherVersion, read_service_settings, sentences, settings_flags
+from plugin.flags import json_flag, of_one_version, read_service_settings, sentences, settings_flags, show_json
 from plugin.progress import waiting
-
-json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
 
 
 @click.command()
@@ -18,7 +14,7 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; 
 @settings_flags
 def status(as_json: bool, **flags: str | None) -> None:
     """This host and the cluster at a glance. Exit code 1 if there is a problem."""
-    with _of_one_version():
+    with of_one_version():
         answer = _asked("/Flannelpy.Status", flags)["Status"]
         _show(answer, as_json, "show_status")
         if answer["problems"]:
@@ -30,7 +26,7 @@ def status(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def hosts(as_json: bool, **flags: str | None) -> None:
     """The hosts of the cluster: alive or silent, and what they hold."""
-    with _of_one_version():
+    with of_one_version():
         _show(_asked("/Flannelpy.Hosts", flags)["Hosts"], as_json, "show_hosts")
 
 
@@ -39,7 +35,7 @@ def hosts(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def networks(as_json: bool, **flags: str | None) -> None:
     """The networks of the cluster, whether this host has them or not."""
-    with _of_one_version():
+    with of_one_version():
         _show(_asked("/Flannelpy.Networks", flags)["Networks"], as_json, "show_networks")
 
 
@@ -50,7 +46,7 @@ def networks(as_json: bool, **flags: str | None) -> None:
 def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
     """Who has which address, or that one ADDRESS. Exit code 1 if nobody has it."""
     arguments = {"Address": address} if address is not None else {}
-    with _of_one_version():
+    with of_one_version():
         answer = _asked("/Flannelpy.Addresses", flags, **arguments)
         if answer["Addresses"] or as_json or address is None:
             _show(answer["Addresses"], as_json, "show_addresses")
@@ -69,7 +65,7 @@ def doctor(as_json: bool, **flags: str | None) -> None:
     from operations.lookup import Questions, look_up_all
     from store.codec import decode, encode
 
-    with _of_one_version():
+    with of_one_version():
         with waiting("looking, and asking other hosts"):
             asked = decode(Questions, _asked("/Flannelpy.Questions", flags)["Questions"].encode()).questions
             lookups = encode(look_up_all(asked)).decode()
@@ -90,7 +86,7 @@ def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
     from store.codec import decode, encode
 
     ends = {"From": source, "To": to}
-    with _of_one_version():
+    with of_one_version():
         with waiting("following a packet"):
             doors = decode(Doors, _asked("/Flannelpy.Doors", flags, **ends)["Doors"].encode())
             visits = Visits(tuple(visit(door) for door in doors.doors), doors.dropped)
@@ -98,17 +94,6 @@ def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
         _show(answer, as_json, "show_trace")
         if any(hop["state"] == "wrong" for hop in answer["hops"]):
             raise SystemExit(1)
-
-
-@contextmanager
-def _of_one_version() -> Iterator[None]:
-    """An answer of another version may lack what a command looks for."""
-    from store.codec import BadRecord
-
-    try:
-        yield
-    except (BadRecord, KeyError, TypeError):
-        raise OtherVersion from None
 
 
 def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:
@@ -120,9 +105,7 @@ def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:
 
 def _show(answer: Any, as_json: bool, table: str) -> None:
     if as_json:
-        import json
-
-        click.echo(json.dumps(answer, indent=2))
+        show_json(answer)
         return
     from plugin import tables
 

@@ -1,6 +1,5 @@
 """The composition root: the one place where implementations are chosen and put together. Nothing starts here."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,41 +13,23 @@ from cluster.reclaim import Reclaimer
 from cluster.revive import Reviver
 from cluster.upkeep import Duty, Upkeep
 from cluster.watch import Watch
-from driver.backends import BACKENDS
 from driver.checksums import Checksums
-from driver.doors import Door
-from driver.forwarders import Forwarders
 from driver.journal import Journal as Networks
-from driver.kernel import KeptKernel, Notices
-from driver.listener import Listener
-from driver.membership import Membership
 from driver.network_driver import NetworkDriver
-from driver.nft import RuleNotices
-from driver.offload import Offloads
-from driver.ports import Ports
-from driver.reconciler import Reconciler
-from driver.remover import Remover
-from driver.wireguard import WireguardDoor
-from driver.wireguard_key import HostKey
 from ipam.spaces import Spaces
 from ipam.tenancy import SystemClock, Tenancy
-from operations.doctor import Doctor
 from operations.metrics import Metrics
-from operations.observer import Observer, Sources
-from operations.tally import Tally
-from operations.trace import Tracer
-from operations.web import WebServer, build_app
-from plugin.addressing import Addressing, assemble_addressing
+from operations.observer import Sources
+from plugin.addressing import assemble_addressing
+from plugin.forwarding import assemble_forwarding
 from plugin.naming import assemble_naming, forget_services
-from plugin.settings import REQUIRED, Settings
+from plugin.operating import Operating, assemble_operating
+from plugin.settings import Settings
 from plugin.spreading import assemble_spreading
 from plugin.stores import open_stores
 from store.breaker import Breaker
 from store.interface import Store, reconnect
-from store.records import NetworkSpec, Peer
 from store.sqlite import SqliteStore
-
-log = logging.getLogger(__name__)
 
 PERIOD = 10.0  # seconds between two rounds of the duties that have no pace of their own
 GARBAGE_PERIOD = 30.0
@@ -66,9 +47,7 @@ class Parts:
     driver: NetworkDriver
     tenancy: Tenancy
     collector: Collector
-    observer: Observer
-    doctor: Doctor
-    tracer: Tracer
+    operating: Operating
     metrics: Metrics
     agent: Agent
     forget: Callable[[str], None]  # what a host has outside of the store
@@ -86,13 +65,11 @@ def assemble(settings: Settings) -> Parts:
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()])
-    key = HostKey(settings.state_dir / "wireguard.key")
-    reconciler = _reconciler(settings, networks, watch, key, lambda: move())
     addressing = assemble_addressing(settings, store, local, networks, tenancy)
-    ipam, ports = addressing.spaces, Ports(networks.all_endpoints)
-    remover = Remover(KeptKernel(), reconciler.poke)
-    driver = _driver(settings, store, networks, addressing, reconciler, ports, remover, key, watch)
+    ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
+    forwarding = assemble_forwarding(settings, store, networks, watch, addressing, lambda: move())
+    driver, reconciler = forwarding.driver, forwarding.reconciler
 
     def move() -> None:
         reconnect(store)
@@ -133,63 +110,12 @@ def assemble(settings: Settings) -> Parts:
     address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
     resolver = str(settings.dns or "")
     sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen)
-    observer = Observer(sources)
-    metrics.watch(Tally(sources, observer).counts)
-    web = WebServer(build_app(observer, metrics), settings.http)
-    observer.listen(lambda: web.fault)
-    listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
-    rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
+    operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
-    own: list[Worker] = [
-        ports,
-        reconciler,
-        remover,
-        listener,
-        rules,
-        watch,
-        lender,
-        addressing.mirror,
-        heart,
-        upkeep,
-        web,
-    ]
+    own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, heart, upkeep, operating.web]
     agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local])
-    doctor, tracer = Doctor(sources), Tracer(sources)
-    return Parts(host, store, local, ipam, driver, tenancy, collector, observer, doctor, tracer, metrics, agent, forget)
-
-
-def _reconciler(
-    settings: Settings, networks: Networks, watch: Watch, key: HostKey, moved: Callable[[], None]
-) -> Reconciler:
-    doors: list[Door] = [Offloads(), WireguardDoor(key), Forwarders(settings.state_dir)]
-    where = settings.iface, settings.address
-    return Reconciler(networks, settings.host, watch.view, *where, doors, settings.dns, moved=moved)
-
-
-def _driver(
-    settings: Settings,
-    store: Store,
-    networks: Networks,
-    addressing: Addressing,
-    reconciler: Reconciler,
-    ports: Ports,
-    remover: Remover,
-    key: HostKey,
-    watch: Watch,
-) -> NetworkDriver:
-    encrypted = settings.encryption == REQUIRED
-    if encrypted:
-        _tell_of_plaintext(networks)
-
-    def announced(spec: NetworkSpec, peer: Peer) -> bool:
-        view = watch.view()
-        return view is not None and view.shows(spec, peer)
-
-    membership = Membership(
-        store, settings.host, settings.backend, key.public, encryption_required=encrypted, announced=announced
-    )
-    return NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, KeptKernel(), settings.dns)
+    return Parts(host, store, local, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
 
 
 def _network_duties(
@@ -208,10 +134,3 @@ def _network_duties(
         Duty("leave unused networks", leave_unused, PERIOD),
         Duty("count wrong checksums", checksums.look, PERIOD),
     ]
-
-
-def _tell_of_plaintext(networks: Networks) -> None:
-    """What was there before encryption was required keeps running, and is not kept quiet about."""
-    for network in networks.networks():
-        if not BACKENDS[network.backend].encrypts:
-            log.error("network is not encrypted", extra={"pool": network.pools[0], "backend": network.backend})

@@ -1,8 +1,7 @@
 """The commands that make flannelpy a service of this host, and end that."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from ipaddress import ip_address
@@ -11,8 +10,17 @@ from typing import Any
 
 import click
 
-from plugin.flags import WrongSettings, settings_flags
-from plugin.install import ENVIRONMENT, CannotInstall, Seen, Wanted, install_steps, uninstall_steps, variables
+from plugin.flags import json_flag, sentences, settings_flags, show_json
+from plugin.install import (
+    DAEMON_JSON,
+    ENVIRONMENT,
+    CannotInstall,
+    Seen,
+    Wanted,
+    install_steps,
+    uninstall_steps,
+    variables,
+)
 from plugin.settings import Settings, SettingsError
 from plugin.steps import Step, Write
 
@@ -22,6 +30,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--root", default="/", metavar="DIR", help="where the host's / is, to prepare an image"),
         click.option("--yes", is_flag=True, help="do not ask"),
         click.option("--dry-run", is_flag=True, help="only show what would be done"),
+        json_flag,
     ):
         command = option(command)
     return command
@@ -31,40 +40,41 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--docker-dns", metavar="ADDRESS", help="have Docker's containers ask this server for names first")
 @_common
 @settings_flags
-def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
+def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str | None) -> None:
     """Make flannelpy a systemd service, with the settings given as flags.
 
     Shows what it will do, and asks. Settings given earlier stay, in /etc/flannelpy.env. Those that the shell
     exports are no service's: refused, if they say something else."""
     from plugin import installer
 
-    with _sentences():
+    with sentences():
         installer.refuse_without_systemd(Path(root))
         given = _variables(flags)
         settings, seen = _look(root, given)
         _refuse_exported({**variables(seen.environment), **given})
         if root == "/" and not seen.unit:
             installer.refuse_beside_another(settings)
-        wanted = Wanted(installer.unit(), installer.program(), str(settings.state_dir), given, _address(docker_dns))
-        _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run)
+        program, state_dir = installer.program(), str(settings.state_dir)
+        wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _address(docker_dns))
+        _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 @click.command()
 @_common
 @partial(settings_flags, besides=[f.name for f in fields(Settings) if f.name not in ("docker", "socket")])
-def uninstall(root: str, yes: bool, dry_run: bool, **flags: str | None) -> None:
+def uninstall(root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str | None) -> None:
     """Undo `install`. Refused while Docker has networks of flannelpy's.
 
     The state directory stays, as the addresses that this host holds do: `flannelpy leave` gives them back."""
     from plugin import installer
 
-    with _sentences():
+    with sentences():
         installer.refuse_without_systemd(Path(root))
         given = _variables(flags)
         settings, seen = _look(root, given)
         if root == "/":
             installer.refuse_while_used(Settings.read({**variables(seen.environment), **given}))
-        _carry_out(uninstall_steps(seen, str(settings.state_dir)), root, yes=yes, dry_run=dry_run)
+        _carry_out(uninstall_steps(seen, str(settings.state_dir)), root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _variables(flags: dict[str, str | None]) -> dict[str, str]:
@@ -103,30 +113,25 @@ def _address(text: str | None) -> str | None:
         raise CannotInstall(f"--docker-dns is {text!r}: it must be an IP address") from None
 
 
-def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool) -> None:
-    from plugin import installer
-    from plugin.install import DAEMON_JSON
+def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    if as_json and not yes and not dry_run:
+        raise click.UsageError("--json does not ask: give --yes or --dry-run with it")
+    if not as_json:
+        click.echo("\n".join(map(str, steps)) or "There is nothing to do.")
+    if steps and not dry_run:
+        _do(steps, root, yes=yes)
+    restart_docker = any(isinstance(step, Write) and step.path == DAEMON_JSON for step in steps)
+    if as_json:
+        show_json({"steps": [str(step) for step in steps], "done": not dry_run, "restart_docker": restart_docker})
+    elif restart_docker and not dry_run:
+        click.echo("Docker reads daemon.json when it starts: `systemctl restart docker`, when that suits.")
 
-    for step in steps:
-        click.echo(step)
-    if not steps:
-        click.echo("There is nothing to do.")
-    if dry_run or not steps:
-        return
+
+def _do(steps: Sequence[Step], root: str, *, yes: bool) -> None:
+    from plugin import installer
+
     if os.geteuid() != 0 and root == "/":
         raise CannotInstall("this needs root; --dry-run does not")
     if not yes:
         click.confirm("Do this?", abort=True)
     installer.do(steps, Path(root))
-    if any(isinstance(step, Write) and step.path == DAEMON_JSON for step in steps):
-        click.echo("Docker reads daemon.json when it starts: `systemctl restart docker`, when that suits.")
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    try:
-        yield
-    except SettingsError as error:
-        raise WrongSettings(str(error)) from None
-    except CannotInstall as error:
-        raise click.ClickException(str(error)) from None

@@ -20,14 +20,16 @@
 With `--ipam-opt network=NAME` a pool stands in a name space of its own: `index@NAME`, `pools/NAME@<pool>/...`.
 A network of two families is kept under its first pool. All a host must know to forward packets is below `pools/`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import quote
 
-from store.ip import IPAddress, IPNetwork, parse_network
+from store.ip import IPAddress, IPNetwork, contains, parse_network
 
+R = TypeVar("R")
 INDEX = "index"
 POOLS = "pools/"
 HOSTS = "hosts/"
@@ -238,6 +240,25 @@ def names_pool(key: str) -> bool:
     except (ValueError, IndexError):
         return False
     return True
+
+
+def is_sound(key: str) -> bool:
+    """Whether a key below `pools/`, `leases/` or `endpoints/` can be read: its pool, and the block or the address in
+    that pool that it names. A mistyped one must hinder nobody."""
+    try:
+        _, _, part, *_ = key.split("/")
+        pool = pool_of_key(key)
+        if key.startswith(LEASES) or (key.startswith(POOLS) and part == "blocks"):
+            return contains(pool, block_of_key(key))
+        if key.startswith(POOLS) and part in ("borrowed", "wanted"):
+            return address_of_key(key) in pool
+    except ValueError:
+        return False
+    return not key.endswith("/")
+
+
+def sound(entries: Mapping[str, R]) -> Iterator[tuple[str, R]]:
+    return ((key, entry) for key, entry in entries.items() if is_sound(key))
 
 
 def space_of_key(key: str) -> str:

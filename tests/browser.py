@@ -30,7 +30,7 @@ def screenshot(url: str, path: Path, size: tuple[int, int], *, dark: bool = Fals
 
 def _run(where: Sequence[str], url: str, after: float, *options: str) -> str:
     chromium = program()
-    assert chromium, f"none of {', '.join(PROGRAMS)} is installed: run scripts/setup"
+    assert chromium, f"none of {', '.join(PROGRAMS)} is installed: run scripts/setup --browser"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [*where, chromium, "--headless", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses its own to root

@@ -11,6 +11,7 @@ Check = Callable[[Facts], Iterator[Finding]]
 # What is likely the cause of others comes first.
 CHECKS: tuple[Check, ...] = (
     store.store_answers,
+    store.records_can_be_read,
     store.lease_is_kept,
     store.clocks_agree,
     host.engine_answers,
@@ -23,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     network.links_are_guarded,
     network.names_are_told,
     peers.published_address_is_here,
+    peers.addresses_are_published_once,
     peers.peers_live,
     peers.peers_answer,
     peers.tunnels_answer,

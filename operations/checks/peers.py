@@ -24,6 +24,17 @@ def published_address_is_here(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def addresses_are_published_once(facts: Facts) -> Iterator[Finding]:
+    for address, hosts in facts.shared.items():
+        yield error(
+            "shared address",
+            f"hosts {' and '.join(hosts)} all publish {address}, so that what is sent to one of them reaches another",
+            "set FLANNELPY_IFACE or FLANNELPY_ADDRESS on each, so that it publishes where the others reach it; for one "
+            "that is gone for good: `flannelpy leave --host NAME`; right only with wireguard, behind one address "
+            "translator",
+        )
+
+
 def peers_live(facts: Facts) -> Iterator[Finding]:
     for host, seconds in facts.silent.items():
         yield warning(

@@ -28,6 +28,16 @@ def store_answers(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def records_can_be_read(facts: Facts) -> Iterator[Finding]:
+    for key in facts.faulty:
+        yield warning(
+            "record",
+            f"{key} in the store cannot be read, and is passed over",
+            f"if somebody wrote it by hand, `consul kv delete CLUSTER/{key}` (CLUSTER is FLANNELPY_CLUSTER); else a "
+            "host has a newer flannelpy: update this one",
+        )
+
+
 def lease_is_kept(facts: Facts) -> Iterator[Finding]:
     silence, ttl = facts.lease.silent_for, facts.lease.ttl
     if facts.lease.fence:

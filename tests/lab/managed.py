@@ -1,9 +1,8 @@
 """The managed plugin, from the Dockerfile to `docker plugin enable`.
 
-Hosts of the lab reach no registry and no mirror: what `scripts/plugin-base` has fetched is imported under the name of
-the image that the Dockerfile begins with, and served to `docker build` on the building host's own loopback."""
+Hosts of the lab reach no registry and no mirror: what `scripts/plugin-base` has fetched is imported in place of the
+image that the Dockerfile begins with, and served to `docker build` on the building host's own loopback."""
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +12,19 @@ from tests.lab.docker_host import PLUGIN_SOCKET, DockerHost
 from tests.lab.images import ROOT
 
 BASE = ROOT / ".cache/plugin-base"
+BASE_IMAGE = "plugin-base"
 PORT = "8480"
 NAME = "flannelpy-plugin"
 
 
-def base_image() -> str:
-    found = re.search(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert found
-    return found[1]
+def missing() -> str:
+    """Empty when nothing is."""
+    return "" if BASE.exists() else f"{BASE} is missing; run scripts/setup --plugin-base"
 
 
 def build(host: DockerHost, into: Path) -> None:
     """`make plugin`, with this host's Engine."""
-    host.docker("import", str(BASE / "base.tar"), base_image())
+    host.docker("import", str(BASE / "base.tar"), BASE_IMAGE)
     served = ("-m", "http.server", "--bind", "127.0.0.1", "--directory", str(BASE / "mirror"), PORT)
     mirror = host.daemon("mirror", sys.executable, *served, log="mirror.log")
     try:
@@ -34,7 +33,7 @@ def build(host: DockerHost, into: Path) -> None:
         env = {
             "DOCKER_HOST": f"unix://{host.docker_socket}",
             "DOCKER_CONFIG": str(host.directory / "docker-cli"),
-            "DOCKER_BUILD_OPTIONS": "--network host",
+            "DOCKER_BUILD_OPTIONS": f"--network host --build-arg BASE={BASE_IMAGE}",
         }
         commands.run(str(ROOT / "scripts/plugin"), str(into), env=env, timeout=200)
     finally:

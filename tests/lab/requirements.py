@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from tests.lab import compose, consul, engines, managed
+from tests.lab import compose, consul, engines
 
 PROGRAMS = (
     *("bridge", "busybox", "containerd", "docker", "dockerd", "ip", "ip6tables-save", "iperf3", "iptables-save"),
@@ -19,8 +19,6 @@ def missing() -> str:
     for name, binary in (("consul", consul.BINARY), ("docker-compose", compose.BINARY)):
         if not os.access(binary, os.X_OK):
             absent.append(f"{name} (as {binary})")
-    if not managed.BASE.exists():
-        absent.append(f"the managed plugin's base (as {managed.BASE})")
     if absent:
         return f"the lab needs {', '.join(absent)}; run scripts/setup"
     return engines.chosen().missing()

@@ -281,6 +281,17 @@ def peers_wrong_address(bed: Bed) -> Undo:
     return lambda: bed.restart(bed.two)
 
 
+def one_address_for_both(bed: Bed) -> Undo:
+    bed.restart(bed.two, FLANNELPY_ADDRESS=bed.one.address)
+    return lambda: bed.restart(bed.two)
+
+
+def mistyped_key(bed: Bed) -> Undo:
+    where = f"/v1/kv/flannelpy/leases/{POOL.replace('/', '-')}/ten"
+    bed.cluster.consul.api("PUT", where, {"host": "h2"})
+    return lambda: bed.cluster.consul.api("DELETE", where)
+
+
 def store_away(bed: Bed) -> Undo:
     bed.cluster.consul.pause()
     return bed.cluster.consul.resume
@@ -321,6 +332,8 @@ FAULTS = [
     (asks_another_resolver, lambda bed: bed.ask("asker", "asked"), "name", "asker asked for asked.flannelpy"),
     (wrong_address, Bed.doctor, "published address", "172.31.0.77"),
     (peers_wrong_address, Bed.doctor, "underlay", "does not answer at 172.31.0.77"),
+    (one_address_for_both, Bed.doctor, "shared address", "all publish 172.31.0.11"),
+    (mistyped_key, Bed.doctor, "record", "/ten in the store cannot be read"),
     (store_away, Bed.doctor, "store", "the store is away"),
     (store_away, Bed.doctor, "lease", "the lease has lapsed"),
 ]

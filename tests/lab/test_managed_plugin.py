@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import managed
+from tests.lab import managed, requirements
 from tests.lab.cluster import FLANNELPY, POOL, Cluster, PingStream, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import PLUGIN_SOCKET
@@ -17,6 +17,8 @@ LARGEST = 160  # MB: what the README says, with some room for Debian's updates
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Two hosts and a Consul, flannelpy not installed."""
+    if sentence := managed.missing():
+        (pytest.fail if requirements.demanded() else pytest.skip)(sentence)
     with Lab(hosts=2, dockerd_config={"dns": ["169.254.53.53"]}) as lab:
         yield Cluster(lab)
 
@@ -27,6 +29,8 @@ def test_the_managed_plugin_from_its_build_to_its_removal(cluster: Cluster, tmp_
     plugin = tmp_path / "plugin"
     managed.build(one, plugin)
     assert sum(path.lstat().st_size for path in plugin.rglob("*")) < LARGEST * 1e6
+    packages = (plugin / "rootfs/usr/share/debian-packages").read_text()
+    assert {"python3", "nftables"} <= {line.split("\t")[0] for line in packages.splitlines()}
 
     settings = {"FLANNELPY_STORE": cluster.consul.url}
     no_tun = {"tun.path": "/dev/null"}

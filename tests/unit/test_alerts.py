@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from operations.metrics import Counts, Metrics
+from plugin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 RULES, DASHBOARD = ROOT / "contrib/prometheus/alerts.yml", ROOT / "contrib/grafana/flannelpy.json"
+SCRAPE = ROOT / "contrib/prometheus/scrape.yml"
 COMMANDS = ROOT / "docs/commands.md"
 WHERE = ("", ip_network("10.240.0.0/18"))
 ONE = {WHERE: 1}
@@ -56,11 +58,26 @@ def test_the_dashboard_is_json_without_two_panels_of_one_number() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels) > 10
 
 
-def test_every_alert_fires_when_it_should_and_not_before() -> None:
-    promtool = shutil.which("promtool", path=f"{ROOT / '.cache/bin'}:{os.environ['PATH']}")
-    if promtool is None and not (os.environ.get("CI") or os.environ.get("LAB_REQUIRED")):
+def promtool(*arguments: object) -> None:
+    """Finds nothing wrong."""
+    tool = shutil.which("promtool", path=f"{ROOT / '.cache/bin'}:{os.environ['PATH']}")
+    if tool is None and not (os.environ.get("CI") or os.environ.get("LAB_REQUIRED")):
         pytest.skip("promtool is missing: run scripts/setup")
-    assert promtool, "promtool is missing: run scripts/setup"
-    for arguments in (("check", "rules", RULES), ("test", "rules", Path(__file__).with_name("alerts_test.yml"))):
-        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert tool, "promtool is missing: run scripts/setup"
+    done = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_fires_when_it_should_and_not_before() -> None:
+    promtool("check", "rules", RULES)
+    promtool("test", "rules", Path(__file__).with_name("alerts_test.yml"))
+
+
+def test_prometheus_takes_the_scrape_configuration_with_the_alerts(tmp_path: Path) -> None:
+    """And where a flannelpy listens that was not told otherwise."""
+    config = SCRAPE.read_text()
+    where = Settings().http
+    assert where is not None
+    assert f'targets: ["localhost:{where[1]}"]' in config
+    (tmp_path / "prometheus.yml").write_text(f"{config}\nrule_files: [{RULES}]\n")
+    promtool("check", "config", tmp_path / "prometheus.yml")

@@ -31,10 +31,12 @@ HEALTHY = Facts(
     store="consul://192.0.2.9:8500",
     store_error=None,
     forbidden=False,
+    faulty=(),
     skew=0.4,
     lease=LeaseState(600.0, 20.0, ""),
     silent={},
     engine_error=None,
+    shared={},
     conflicts=(),
     garbage=(),
     faults=(),
@@ -65,6 +67,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
     [
         ({"store_error": "refused", "forbidden": True}, "store", "does not allow"),
         ({"store_error": "no route"}, "store", "the store is away: no route"),
+        ({"faulty": ("pools/10.240.0.0-18/blocks/x",)}, "record", "pools/10.240.0.0-18/blocks/x in the store"),
         ({"lease": LeaseState(600.0, 301.0, "")}, "lease", "301 s ago and lasts 600 s"),
         ({"lease": LeaseState(600.0, 700.0, "too long")}, "lease", "has lapsed"),
         ({"skew": -60.0}, "clock", "60 s behind"),
@@ -78,6 +81,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"tunnel_drops": {8479: (DROP,)}}, "tunnel port", "UDP port 8479"),
         ({"unguarded": ("flv1",)}, "rp_filter", "flv1"),
         ({"underlay": replace(UNDERLAY, advertised=(THERE,))}, "published address", "192.0.2.2"),
+        ({"shared": {"172.17.0.1": ("h1", "h2")}}, "shared address", "hosts h1 and h2 all publish 172.17.0.1"),
         ({"silent": {"h2": 90.0}}, "silent host", "h2 has given no sign of life for 90 s"),
         ({"unprobed": "Operation not permitted"}, "probes", "Operation not permitted"),
         ({"reached": (replace(FINE, underlay=NO, tunnel=NO),)}, "underlay", "h2 does not answer at 192.0.2.2"),
@@ -105,6 +109,12 @@ def test_what_follows_from_an_engine_or_a_store_that_is_away_is_not_told_again()
     assert [finding.check for finding in examine(gone)] == ["engine"]
     away = replace(HEALTHY, store_error="gone", failing={"beat": "Consul at consul://x cannot be reached: gone"})
     assert [finding.check for finding in examine(away)] == ["store"]
+
+
+def test_the_cure_for_names_holds_beside_a_managed_plugin_too() -> None:
+    [finding] = examine(replace(HEALTHY, lookups=(replace(TOLD, told=()),)))
+    assert finding.cure.startswith('write "dns": ["169.254.53.53", ...] into /etc/docker/daemon.json')
+    assert "`flannelpy install --docker-dns 169.254.53.53` does so where flannelpy is a systemd service" in finding.cure
 
 
 def test_a_host_that_ignores_pings_but_carries_packets_is_well() -> None:

@@ -75,9 +75,36 @@ def test_the_index_has_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in index
 
 
+def test_troubleshooting_has_each_finding_and_each_hop() -> None:
+    sources = [*(ROOT / "operations/checks").glob("*.py"), ROOT / "operations/hops.py", ROOT / "operations/end.py"]
+    text = "\n".join(path.read_text() for path in sources)
+    named = set(re.findall(r'(?:error|warning|Hop)\(\s*"([a-z_ ]+)"', text)) - {"error", "warning"}
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    assert len(named) > 20
+    assert [name for name in named if f"`{name}`" not in page] == []
+
+
 def test_completion_is_documented_as_each_shell_needs_it() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     assert '`eval "$(_FLANNELPY_COMPLETE=bash_source flannelpy)"`' in page
     assert "`_FLANNELPY_COMPLETE=fish_source flannelpy | source`" in page  # fish takes no lines from a substitution
     shown = CliRunner().invoke(main, prog_name="flannelpy", env={"_FLANNELPY_COMPLETE": "fish_source"})
     assert "complete --no-files --command flannelpy" in shown.output
+
+
+def test_every_command_that_the_documentation_types_is_there_with_its_options() -> None:
+    typed = []
+    for page in PAGES:
+        spans = re.findall(r"`([^`\n]+)`|^    (.+)$", page.read_text(), re.MULTILINE)
+        typed += [words for span in spans if (words := "".join(span).split("#")[0].split())[:1] == ["flannelpy"]]
+    assert len(typed) > 50
+    for _, *words in typed:
+        command = main.commands.get(words[0]) if words else main
+        assert command, words
+        known = {option for each in (command, main) for param in each.params for option in param.opts}
+        assert {word.strip("[]") for word in words if word.strip("[").startswith("--")} <= known, words
+
+
+def test_every_setting_that_the_documentation_names_is_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"\bFLANNELPY_[A-Z_]*[A-Z]", page.read_text())}
+    assert named <= {field.metadata["env"] for field in fields(Settings)}

@@ -348,7 +348,7 @@ def test_a_key_that_makes_no_sense_is_left_out_and_told_of_once(
         until(lambda: set(host.directory.endpoints()) == {theirs})
         entry = store.get(odd)
         assert entry is not None
-        Announcing(store, THERE).commit(Put(odd, b"{}", entry.version), Put(theirs + "0", encode(SHOP), ABSENT))
+        Announcing(store, THERE).commit(Put(odd, b"\xff", entry.version), Put(theirs + "0", encode(SHOP), ABSENT))
         until(lambda: len(host.directory.endpoints()) == 2)
         host.directory.save()
     assert len(Host(AwayStore(), Engine(), host.local).directory.endpoints()) == 2

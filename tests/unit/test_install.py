@@ -3,7 +3,8 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
     ENVIRONMENT,
+    HIDDEN,
     UNIT,
     CannotInstall,
     Seen,
@@ -31,13 +33,12 @@ from plugin.steps import Write
 ROOT = Path(__file__).parents[2]
 TEXT = "[Service]\nExecStart=/opt/flannelpy/bin/flannelpy serve\n"
 STATE = "/var/lib/flannelpy"
+PROGRAM = "/opt/f/bin/flannelpy"
 CONSUL = {"FLANNELPY_STORE": "consul://127.0.0.1:8500"}
 
 
-def wanted(
-    settings: Mapping[str, str] = CONSUL, dns: str | None = None, program: str = "/opt/f/bin/flannelpy"
-) -> Wanted:
-    return Wanted(TEXT, program, STATE, settings, dns)
+def wanted(settings: Mapping[str, str] = CONSUL, dns: str | None = None, read: Sequence[str] = (PROGRAM,)) -> Wanted:
+    return Wanted(TEXT, PROGRAM, read, STATE, settings, dns)
 
 
 UNIT_HERE = "[Service]\nExecStart=/opt/f/bin/flannelpy serve\n"
@@ -93,10 +94,33 @@ def test_a_token_is_written_and_not_shown() -> None:
     assert "CONSUL_HTTP_TOKEN_FILE=/etc/token" in str(step)
 
 
-@pytest.mark.parametrize("program", ["/root/venv/bin/flannelpy", "/home/me/v/bin/flannelpy", "/tmp/v/bin/flannelpy"])
-def test_a_program_that_the_service_could_not_see_is_refused(program: str) -> None:
-    with pytest.raises(CannotInstall, match=f"{program}, where a service cannot see it: install it in /opt/flannelpy"):
-        install_steps(Seen(), wanted(program=program))
+@pytest.mark.parametrize("path", ["/root/.pyenv/bin/python3", "/home/me/v/bin/flannelpy", "/tmp/v", "/root"])
+def test_a_program_or_a_python_that_the_service_could_not_see_is_refused(path: str) -> None:
+    said = f"^this flannelpy is read from {path}, which the service cannot see: make a virtual environment with `"
+    with pytest.raises(CannotInstall, match=said):
+        install_steps(Seen(), wanted(read=(PROGRAM, path)))
+
+
+def test_a_file_that_a_setting_names_and_the_service_could_not_see_is_refused() -> None:
+    seen = Seen(environment="CONSUL_HTTP_TOKEN_FILE=/root/token\n")
+    with pytest.raises(CannotInstall, match=r"^CONSUL_HTTP_TOKEN_FILE is '/root/token', which the service cannot see"):
+        install_steps(seen, wanted())
+    assert install_steps(Seen(environment="CONSUL_HTTP_TOKEN_FILE=/rooted/token\n"), wanted())
+
+
+def test_what_is_hidden_is_what_the_unit_hides() -> None:
+    assert {"ProtectHome=yes", "PrivateTmp=yes"} <= {*installer.unit().splitlines()}
+    assert HIDDEN == ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # by `man systemd.exec`
+
+
+def test_a_link_to_a_python_counts_by_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, python = tmp_path / "venv/bin/python", tmp_path / "home/python3"
+    for path in (link, python):
+        path.parent.mkdir(parents=True)
+    python.touch()
+    link.symlink_to(python)
+    monkeypatch.setattr(sys, "executable", str(link))
+    assert {str(link), str(python), sys.base_prefix, str(ROOT / "plugin/installer.py")} <= {*installer.read_from()}
 
 
 # daemon.json
@@ -226,6 +250,7 @@ def run(root: Path, command: str, *arguments: str) -> Result:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(installer, "program", lambda: "/opt/elsewhere/bin/flannelpy")
+    monkeypatch.setattr(installer, "read_from", lambda: ["/opt/elsewhere/bin/flannelpy"])
     resolv_conf, daemon = tmp_path / "etc/resolv.conf", tmp_path / DAEMON_JSON[1:]
     daemon.parent.mkdir(parents=True)
     resolv_conf.write_text("search example\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n")
@@ -260,6 +285,27 @@ def test_nothing_is_done_before_somebody_agrees(root: Path) -> None:
     assert "Do this? [y/N]" in run(root, "install").output
     assert run(root, "install", "--dry-run").exit_code == 0
     assert not (root / UNIT[1:]).exists()
+
+
+def test_as_json_it_asks_nothing_and_says_what_was_done(root: Path) -> None:
+    asked = run(root, "install", "--json")
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "--json does not ask: give --yes or --dry-run with it" in asked.stderr
+    planned = json.loads(run(root, "install", "--json", "--dry-run", "--docker-dns", "169.254.53.53").output)
+    assert planned["steps"][0] == "install -d -m 0700 /var/lib/flannelpy"
+    assert (planned["done"], planned["restart_docker"]) == (False, True)
+    assert json.loads(run(root, "uninstall", "--json", "--yes").output) == {
+        "steps": [],
+        "done": True,
+        "restart_docker": False,
+    }
+
+
+def test_a_docker_that_cannot_be_asked_is_told_by_its_exit_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "refuse_without_systemd", lambda root: None)
+    monkeypatch.setattr(installer, "Dockerd", lambda url: Engine([], away=True))
+    done = CliRunner().invoke(cli.main, ["uninstall", "--dry-run"])
+    assert (done.exit_code, done.stderr.startswith("Error: whether Docker has networks")) == (3, True)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from cluster.dockerd import Attached, EngineNetwork
 from cluster.garbage import YOUNG, LeakedAddress, Ours, find
 from ipam.errors import IpamError
 from ipam.model import PoolId
-from store.interface import Contended, StoreUnavailable
+from store import records
+from store.codec import encode
+from store.interface import ABSENT, Contended, Put, StoreUnavailable
 from store.ip import IPAddress
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import DIE_AFTER, DIE_BEFORE, LATE, LIVE, NO_ANSWER, ON_DISK, Dead, Fragile
@@ -220,3 +222,23 @@ def retry(scene: Scene, victim: Host) -> None:
             scene.give(victim)
         except (IpamError, StoreUnavailable, Contended):
             return
+
+
+def test_a_mistyped_key_keeps_nobody_from_addresses() -> None:
+    cluster = Cluster()
+    a, b = cluster.host("a"), cluster.host("b")
+    mistyped = {
+        "pools/10.9.0.0-28/blocks/ten": records.Block("a"),
+        "pools/10.9.0.0-28/borrowed/10.9.0.777": records.Borrowed("b"),
+        "pools/10.9.0.0-28/wanted/ten": records.Wanted("b"),
+    }
+    assert cluster.store.commit(*(Put(key, encode(record), ABSENT) for key, record in mistyped.items()))
+    pool = a.create(POOL)
+    b.create(POOL)
+    first = a.give(pool)
+    assert len({first, *(b.give(pool) for _ in range(ROOM - 1))}) == ROOM  # most of them borrowed
+    a.release(pool, first)
+    assert b.give(pool, str(first.ip)) == first
+    for host in (a, b):
+        host.settle()
+    assert {*mistyped} <= {*cluster.held_keys()}

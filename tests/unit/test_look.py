@@ -1,14 +1,16 @@
-"""The commands that look: what they say where no answer can be had or understood, and that they say that they wait."""
+"""What the commands say, and end with, where no answer can be had or understood; that they say that they wait."""
 
+import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from operations.version import version
 from plugin import cli, client, progress
-from plugin.flags import version
 
 OTHER = f"Error: this command is of flannelpy {version()}, and the one that runs is of another version: restart it\n"
 
@@ -28,7 +30,7 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, command: tu
 
     monkeypatch.setattr(client._Connection, "connect", denied)
     done = run(*command)
-    assert (done.exit_code, done.stderr) == (1, "Error: only root may ask flannelpy: use sudo\n")
+    assert (done.exit_code, done.stderr) == (3, "Error: only root may ask flannelpy: use sudo\n")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_an_answer_of_another_version_is_told(
 ) -> None:
     answers(monkeypatch, answer)
     done = run(*command)
-    assert (done.exit_code, done.stderr) == (1, OTHER)
+    assert (done.exit_code, done.stderr) == (3, OTHER)
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("gc",), ("leave",)])
@@ -60,13 +62,56 @@ def test_a_call_that_the_running_one_does_not_know_is_told_alike(
 
     monkeypatch.setattr(client, "ask", ask)
     done = run(*command)
-    assert (done.exit_code, done.stderr) == (1, OTHER)
+    assert (done.exit_code, done.stderr) == (3, OTHER)
 
 
 def test_nobody_there_is_another_sentence(tmp_path: Path) -> None:
     done = run("status", "--socket", str(tmp_path / "none.sock"))
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "is `flannelpy serve` running?" in done.stderr
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [(503, 3), (500, 1), (409, 1)])
+def test_a_store_that_could_not_be_asked_is_no_finding(
+    monkeypatch: pytest.MonkeyPatch, status: int, exit_code: int
+) -> None:
+    answered = SimpleNamespace(status=status, read=lambda: b'{"Err": "Consul is away"}')
+    monkeypatch.setattr(client._Connection, "request", lambda *args, **body: None)
+    monkeypatch.setattr(client._Connection, "getresponse", lambda self: answered)
+    for command in (("hosts",), ("leave",), ("gc",), ("doctor",)):
+        done = run(*command)
+        assert (done.exit_code, done.stderr, done.stdout) == (exit_code, "Error: Consul is away\n", "")
+
+
+def test_a_finding_is_1_and_a_clean_answer_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    for problems, exit_code in ((["the store has been away for 9 s"], 1), ([], 0)):
+        answers(monkeypatch, {"Status": {"problems": problems}})
+        assert run("status", "--json").exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "shown", "told"),
+    [
+        (("leave",), {"Host": "h1"}, {"host": "h1"}, "host h1 holds nothing any more\n"),
+        (
+            ("gc",),
+            {"Found": ["address 10.0.0.1"], "Freed": 3},
+            {"found": ["address 10.0.0.1"], "freed": 3},
+            "freed: address 10.0.0.1\n1 now, 3 freed since flannelpy started\n",
+        ),
+    ],
+)
+def test_what_a_command_did_in_words_and_as_json(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], answer: Any, shown: Any, told: str
+) -> None:
+    answers(monkeypatch, answer)
+    assert run(*command).output == told
+    assert json.loads(run(*command, "--json").output) == shown
+
+
+def test_every_command_but_serve_has_json() -> None:
+    options = {name: {option.name for option in command.params} for name, command in cli.main.commands.items()}
+    assert [name for name, known in options.items() if "as_json" not in known] == ["serve"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

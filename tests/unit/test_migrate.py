@@ -1,7 +1,12 @@
 """What stands in the cluster before a host's own store moves there."""
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner, Result
+
+from plugin import cli
 from plugin.migrate import Collision, migrate
 from store import records
 from store.codec import encode
@@ -29,3 +34,29 @@ def test_a_host_that_was_in_the_cluster_before_has_its_own_record_there_with_ano
 def test_another_machine_of_the_name_is_a_collision() -> None:
     with pytest.raises(Collision, match="hosts/h1 stands in the cluster already"):
         migrate(store_with(records.Host("one")), store_with(records.Host("other")))
+
+
+def migrate_command(tmp_path: Path, *arguments: str) -> Result:
+    state = ("--state-dir", str(tmp_path))
+    return CliRunner().invoke(cli.main, ["migrate", "consul://127.0.0.1:1", *state, *arguments])
+
+
+def test_a_consul_that_cannot_be_asked_is_told_by_its_exit_code(tmp_path: Path) -> None:
+    done = migrate_command(tmp_path)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.startswith("Error: Consul at consul://127.0.0.1:1 cannot be reached")
+
+
+def test_what_was_moved_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plugin.stores.open_store", lambda settings: MemoryStore())
+    done = migrate_command(tmp_path, "--json")
+    assert json.loads(done.stdout) == {"moved": 0, "store": "consul://127.0.0.1:1"}
+
+
+def test_a_record_that_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    assert store.commit(Put(records.INDEX, b"{", ABSENT))
+    monkeypatch.setattr("plugin.stores.open_store", lambda settings: store)
+    done = migrate_command(tmp_path)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: not a Index: b'{'")

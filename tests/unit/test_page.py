@@ -78,7 +78,7 @@ def test_the_script_makes_no_markup_of_text() -> None:
 @pytest.fixture
 def chromium() -> None:
     if browser.program() is None:
-        sentence = "no Chromium is installed; run scripts/setup"
+        sentence = "no Chromium is installed; run scripts/setup --browser"
         if requirements.demanded():
             pytest.fail(sentence, pytrace=False)
         pytest.skip(sentence)

@@ -1,18 +1,21 @@
 """The command line: flags like the settings, and one sentence on stderr when it cannot start."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from operations.model import LeaseState, Status, StoreState
 from plugin import cli, privileges
 from plugin.settings import Settings
 
 MISSING = privileges.missing
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -74,7 +77,27 @@ def test_version() -> None:
     assert run("--version").output.startswith("flannelpy, version ")
 
 
-def test_help_imports_neither_flask_nor_gunicorn() -> None:
-    slow = {"flask", "gunicorn", "pyroute2", "docker", "consul"}
-    code = f"import sys, plugin.cli; sys.exit(bool({slow} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+STATUS = Status("h1", "1.0", StoreState("sqlite", None, ""), LeaseState(60.0, 1.0, ""), None, 0, 0, 0, 0, 1, (), ())
+SLOW = {"flask", "gunicorn", "pyroute2", "docker", "consul", "requests", "dns", "sqlite3", "importlib.metadata"}
+CODE = """
+import contextlib, json, sys
+from plugin import cli, client
+status, slow, *command = sys.argv[1:]
+client.ask = lambda *_, **__: {"Status": json.loads(status)}
+with contextlib.suppress(SystemExit):
+    cli.main(command)
+print(*(set(slow.split(",")) & set(sys.modules)), file=sys.stderr, end="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [(("--help",), {*SLOW, "rich"}), (("status",), SLOW), (("status", "--json"), {*SLOW, "rich"})],
+    ids=["help", "status", "status as JSON"],
+)
+def test_what_is_typed_often_imports_little(command: tuple[str, ...], slow: set[str]) -> None:
+    """It takes a tenth of a second so. Modules and not milliseconds, which say nothing on a busy machine."""
+    arguments = (json.dumps(asdict(STATUS)), ",".join(slow), *command)
+    done = subprocess.run([sys.executable, "-c", CODE, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from operations import survey
 from operations.survey import Here
 from store import records
 from store.codec import encode
+from store.faulty import faulty
 from store.ip import IPAddress
 
 POOL, POOL6, LAN = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("192.168.7.0/24")
@@ -115,6 +118,58 @@ def test_containers_of_all_hosts_once_also_where_a_host_told_nothing_of_its_own(
         found = survey.containers(entries, HERE)
         assert [(each.name, each.network) for each in found] == [(name, "web") for name in names]
     assert found[0].addresses == (str(MINE),)
+
+
+MISTYPED = [
+    "pools/",
+    "pools/web",
+    "pools/10.240.0.0-18",
+    "pools/10.240.0.0-18/peers/",
+    "pools/web/pool",
+    "pools/web/network",
+    "pools/web/peers/h1",
+    "pools/10.240.0.0-18/blocks/ten",
+    "pools/10.240.0.0-18/blocks/10.240.1.9-26",
+    "pools/10.240.0.0-18/blocks/192.0.2.0-26",
+    "pools/10.240.0.0-18/borrowed/10.240.2.777",
+    "pools/10.240.0.0-18/wanted/fd77::1",
+    "leases/10.240.0.0-18/ten",
+    "leases/web/10.240.1.0-26",
+    "leases/10.240.0.0-18",
+]
+RECORDS = [value for value in ENTRIES.values() if value]
+
+
+@pytest.mark.parametrize("key", MISTYPED)
+def test_a_mistyped_key_hides_nothing_and_is_told(key: str) -> None:
+    for value in (b"", *RECORDS):
+        entries = {key: value, **ENTRIES}
+        assert survey.hosts(entries, HERE) == survey.hosts(ENTRIES, HERE)
+        assert survey.networks(entries, HERE) == survey.networks(ENTRIES, HERE)
+        assert survey.addresses(entries, HERE) == survey.addresses(ENTRIES, HERE)
+        assert survey.holder(entries, OTHERS) == survey.holder(ENTRIES, OTHERS)
+        assert survey.picture(entries, HERE, 0) == survey.picture(ENTRIES, HERE, 0)
+        assert [*faulty(entries)] == [key, *faulty(ENTRIES)]
+
+
+@pytest.mark.parametrize("key", ["endpoints/", "endpoints/web/h2/c0ffee", "endpoints/web"])
+def test_a_mistyped_key_of_an_endpoint_is_no_container(key: str) -> None:
+    assert survey.containers({key: encode(endpoint("x", OTHERS))}, replace(HERE, containers={})) == []
+
+
+def test_what_is_no_record_is_told_and_what_a_later_version_adds_is_not() -> None:
+    later = "pools/10.240.0.0-18/policies/x"
+    below = {key: value for key, value in ENTRIES.items() if not key.startswith(records.HOSTS)}
+    assert [*faulty({**below, later: b"{}"})] == ["pools/10.240.0.0-18/blocks/10.240.3.0-26"]
+
+
+def test_hosts_that_publish_one_address_are_told() -> None:
+    docker0 = ip_address("172.17.0.1")
+    wrong = {
+        records.peer_key(pool, host): encode(records.Peer(host, (docker0, ip_address(f"2001:db8::{host[1:]}"))))
+        for pool, host in ((POOL, "h4"), (POOL, "h3"), (POOL6, "h3"))
+    }
+    assert survey.shared_addresses({**ENTRIES, **wrong}) == {"172.17.0.1": ("h3", "h4")}
 
 
 def endpoint(name: str, address: IPAddress) -> records.Endpoint:
