@@ -24,7 +24,8 @@ from dataclasses import dataclass
 
 from driver.backends import BACKENDS
 from driver.backends.interface import Guard, Remote
-from driver.model import Endpoint, Network, Published
+from driver.model import Endpoint, Network
+from driver.translations import Entrance, Target, translations
 from store.ip import IPAddress
 
 TABLE = "inet flannelpy"
@@ -188,8 +189,9 @@ def sets(
     for sender in senders:
         found[f"peers{sender.address.version}"].add(f"{sender.port} . {sender.address}")
         found[f"members{sender.address.version}"].add(f"{sender.port} . {sender.vni} . {sender.address}")
-    for name, leads in _translations(endpoints).items():
-        found[name] = {f"{key} : {target}" for key, target in leads.items()}
+    for entrance, target in translations(endpoints).items():
+        name, element = _element_of_map(entrance, target)
+        found[name].add(element)
     for endpoint in endpoints:
         for address in endpoint.addresses if endpoint.published else ():
             found[f"selves{address.version}"].add(f"{address} . {address}")
@@ -198,25 +200,13 @@ def sets(
     return {name: frozenset(elements) for name, elements in found.items()}
 
 
-def _translations(endpoints: Collection[Endpoint]) -> dict[str, dict[str, str]]:
-    """By map, where published ports lead. One that two containers claim leads to the first: the kernel takes no two
-    elements of one key, and with them nothing of the whole transaction."""
-    found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-    for endpoint in endpoints:
-        for published in endpoint.published:
-            name, key, target = _translation(endpoint, published)
-            found[name].setdefault(key, target)
-    return found
-
-
-def _translation(endpoint: Endpoint, published: Published) -> tuple[str, str, str]:
-    """The map, its key, and what the key leads to."""
-    host, version = published.host_address, published.host_address.version
-    target = next(address for address in endpoint.addresses if address.version == version)
-    to = f"{target} . {published.port}"
-    if host.is_unspecified:
-        return f"everywhere{version}", f"{published.protocol} . {published.host_port}", to
-    return f"published{version}", f"{published.protocol} . {host} . {published.host_port}", to
+def _element_of_map(entrance: Entrance, target: Target) -> tuple[str, str]:
+    """The map, and its element."""
+    protocol, address, port = entrance
+    leads = f"{target.address} . {target.port}"
+    if address.is_unspecified:
+        return f"everywhere{address.version}", f"{protocol} . {port} : {leads}"
+    return f"published{address.version}", f"{protocol} . {address} . {port} : {leads}"
 
 
 def whole(wanted: Sets) -> str:

@@ -1,5 +1,6 @@
 """What this host forwards: our own table, the accepts beside Docker's rules, and the kernel's switches."""
 
+import logging
 from collections.abc import Sequence
 
 from driver import firewall, nft, sysctl
@@ -7,7 +8,11 @@ from driver.backends.interface import Underlay
 from driver.errors import KernelError
 from driver.filter import Member, Sets, members, sets
 from driver.goal import LocalNetwork
+from driver.kernel import flows
 from driver.model import Network
+from driver.translations import Translations, changed, translations
+
+log = logging.getLogger(__name__)
 
 
 class Forwarding:
@@ -19,6 +24,8 @@ class Forwarding:
         self._asked: tuple[Sequence[LocalNetwork], str | None] | None = None
         self._wanted: Sets = {}
         self._settled = False
+        self._leads: Translations = {}  # the published ports, as wanted
+        self._led: Translations = {}  # and as they were when flows were last forgotten
         self._generation = 0
         self._allowed: Sequence[int] | None = None  # IP versions that Docker's rules let pass
 
@@ -46,13 +53,15 @@ class Forwarding:
         self._members = {local.network: self._known_members(local) for local in networks}
         senders = [member for some in self._members.values() for member in some]
         endpoints = [endpoint for local in networks for endpoint in local.endpoints]
+        self._leads = translations(endpoints)
         return sets(list(self._members), senders, endpoints, dev)
 
     def _settle(self, versions: Sequence[int], dev: str | None) -> None:
         """Our own rules first: what Docker is told to let pass must already be judged by them."""
         alone = not self.disturbed()
-        changed = self._nft.settle(self._wanted)
-        alone = alone and nft.read_generation() == self._generation + changed
+        put = self._nft.settle(self._wanted)
+        self._forget_flows()
+        alone = alone and nft.read_generation() == self._generation + put
         if not alone or self._allowed != versions or any(map(firewall.has_old_tables, firewall.TOOLS)):
             firewall.allow(versions)
             self._allowed = versions
@@ -62,6 +71,18 @@ class Forwarding:
                 if not sysctl.forwards(version):
                     firewall.close(version)
                 sysctl.ensure_forwarding(version, dev)
+
+    def _forget_flows(self) -> None:
+        """Flows that began when a published port led elsewhere, or nowhere, go where it leads now."""
+        leading = changed(self._led, self._leads)
+        if not leading:
+            return
+        try:
+            if forgotten := flows.forget(leading):
+                log.info("flows to published ports begin anew", extra={"flows": forgotten})
+        except KernelError as error:  # they end by themselves, and new ones do not suffer
+            log.warning("flows may go on to where a published port led before", extra={"why": error})
+        self._led = self._leads
 
     def _known_members(self, local: LocalNetwork) -> frozenset[Member]:
         """Where the other hosts are not known, they stay who they were: before a restart, if need be."""

@@ -70,6 +70,17 @@ class Net:
         server = replace(endpoint(host, 0), published=published)
         return sets(both, [m for n in networks for m in members(both[n], [remote(1 - host, n)])], [server], "eth0")
 
+    def local(self, *published: tuple[int, Published]) -> list[LocalNetwork]:
+        """The networks of the first host, each port with the number of the network whose container it leads to."""
+        return [
+            LocalNetwork(
+                network(n, self.backend, direct=self.direct),
+                (replace(endpoint(0, n), published=tuple(port for number, port in published if number == n)),),
+                (remote(1, n),),
+            )
+            for n in (0, 1)
+        ]
+
     def settle(self, host: int, wanted: Sets) -> None:
         inside(self.hosts[host].name, lambda: self.tables[host].settle(wanted))
 

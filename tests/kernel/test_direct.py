@@ -4,13 +4,17 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
+from driver.forwarding import Forwarding
+from driver.kernel.flows import forget
 from driver.model import Published
+from driver.translations import changed, translations
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import BRIEF, Net, connected, udp_socket
+from tests.kernel.containers import BRIEF, Net, connected, endpoint, udp_socket
 from tests.packets import send_frame, udp_packet
 
 TCP, UDP = 6, 17
@@ -100,6 +104,45 @@ def test_udp_is_answered_from_the_published_port(net: Net) -> None:
         message, sender = listening.recvfrom(100)
         listening.sendto(message, sender)
         assert client.recvfrom(100) == (b"hello", ("192.0.2.1", 5353))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_flow_follows_its_published_port_to_another_container_and_from_nowhere(net: Net, version: int) -> None:
+    """The client sends from one port all the while, as a resolver or a game does."""
+    host, forwarding = net.hosts[0], Forwarding()
+    port = Published(UDP, ip_address("0.0.0.0" if version == 4 else "::"), 5353, 53)
+    to = (("192.0.2.1", "fd00:1::1")[version == 6], 5353)
+    first, second = (udp_socket(place.namespace, place.addresses[version == 6], 53) for place in net.places[0])
+
+    def lead(*published: tuple[int, Published]) -> None:
+        wanted = net.local(*published)
+        assert inside(host.name, lambda: forwarding.settle(host.kernel.underlay(None, ()), wanted, look=False)) == []
+
+    with first, second, udp_socket(net.hosts[1].name, ("192.0.2.2", "fd00:1::2")[version == 6]) as client:
+        lead((0, port))
+        client.sendto(b"one", to)
+        assert first.recv(100) == b"one"
+        lead((1, port))
+        client.sendto(b"two", to)
+        assert second.recv(100) == b"two"
+        lead()
+        client.sendto(b"three", to)
+        lead((0, port))
+        client.sendto(b"four", to)
+        assert first.recv(100) == b"four"
+
+
+def test_flows_that_do_not_come_in_by_a_published_port_go_on(net: Net) -> None:
+    """To the same port of another host, and to the container itself."""
+    host, port = net.hosts[0], Published(UDP, ip_address("0.0.0.0"), 5353, 53)
+    place, world = net.places[0][0], net.hosts[1]
+    with udp_socket(world.name, "192.0.2.2", 5353) as far, udp_socket(place.namespace, place.addresses[0]) as near:
+        near.sendto(b"out", ("192.0.2.2", 5353))
+        assert far.recv(100) == b"out"
+        forgotten = inside(
+            host.name, lambda: forget(changed({}, translations([replace(endpoint(0, 0), published=(port,))])))
+        )
+    assert forgotten == 0
 
 
 @pytest.mark.parametrize("version", [4, 6])
