@@ -10,8 +10,10 @@ costs the same whether there is one network or a thousand, and a peer that comes
 * outward: networks with `-o gateway=direct` reach the world, by this host's address, but no Docker bridge; the world
   reaches their published ports.
 * input, tunnels: a tunnel's port takes packets from peers alone; for VXLAN, from peers of the very network that the
-  packet names. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like this host. Nor
-  may who is behind a bridge here, as Docker's other containers are, claim to be a peer: they may forge their source.
+  packet names. What names no network of ours there is for somebody else's tunnel at the same port, and passes unless a
+  container of ours sends it. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like
+  this host. Nor may who is behind a bridge here, as Docker's other containers are, claim to be a peer: they may forge
+  their source.
 * arriving: what is published at 127.0.0.1 is for this host alone. A neighbour on the link can send there, and the
   kernel, which refuses such packets, asks only after the translation.
 
@@ -38,6 +40,7 @@ TYPES = {
     "within6": "type ipv6_addr . ipv6_addr; flags interval;",
     "tunnels": "type inet_service;",  # ports that take packets from peers alone
     "vxlans": "type inet_service;",  # those of them where a packet names its network
+    "vnis": "typeof udp dport . @th,96,24;",  # the networks of ours that it may name there
     "peers4": "type inet_service . ipv4_addr;",
     "peers6": "type inet_service . ipv6_addr;",
     "members4": "typeof udp dport . @th,96,24 . ip saddr;",  # port, VXLAN network number, peer
@@ -63,11 +66,15 @@ CHAINS = """
 chain sources {
     type filter hook prerouting priority raw; policy accept;
     iif "lo" accept
-    meta iifkind "bridge" udp dport @tunnels fib saddr . iif oif missing counter name strangers drop
+    meta iifkind "bridge" udp dport @tunnels jump from_bridge
     iifname "flv*" goto from_container
     iifname "fl.*" goto from_others
     ip saddr @pools4 goto from_others
     ip6 saddr @pools6 goto from_others
+}
+chain from_bridge {
+    udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    fib saddr . iif oif missing counter name strangers drop
 }
 chain from_container {
     fib saddr . iif oif missing counter name spoofed drop
@@ -78,16 +85,19 @@ chain from_others {
 }
 chain tunnels {
     type filter hook input priority filter; policy accept;
-    udp dport @tunnels udp dport . ip saddr != @peers4 counter name strangers drop
-    udp dport @tunnels udp dport . ip6 saddr != @peers6 counter name strangers drop
+    udp dport @tunnels jump to_tunnel
+    iifname "fl.*" goto within
+}
+chain to_tunnel {
+    iifname != "flv*" udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    udp dport . ip saddr != @peers4 counter name strangers drop
+    udp dport . ip6 saddr != @peers6 counter name strangers drop
     udp dport @vxlans udp dport . @th,96,24 . ip saddr != @members4 counter name strangers drop
     udp dport @vxlans udp dport . @th,96,24 . ip6 saddr != @members6 counter name strangers drop
-    iifname "fl.*" goto within
 }
 chain isolation {
     type filter hook forward priority filter; policy accept;
-    udp dport . ip daddr @peers4 udp dport . ip saddr != @peers4 counter name strangers drop
-    udp dport . ip6 daddr @peers6 udp dport . ip6 saddr != @peers6 counter name strangers drop
+    udp dport @tunnels jump to_peer
     iifname "flv*" goto within
     oifname "flv*" goto within
     iifname "fl.*" goto within
@@ -96,6 +106,11 @@ chain isolation {
     ip daddr @pools4 goto within
     ip6 saddr @pools6 goto within
     ip6 daddr @pools6 goto within
+}
+chain to_peer {
+    iifname != "flv*" udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    udp dport . ip daddr @peers4 udp dport . ip saddr != @peers4 counter name strangers drop
+    udp dport . ip6 daddr @peers6 udp dport . ip6 saddr != @peers6 counter name strangers drop
 }
 chain within {
     ip saddr . ip daddr @within4 accept
@@ -186,6 +201,7 @@ def sets(
             found["tunnels"].add(str(network.port))
         if guard is Guard.VNI:
             found["vxlans"].add(str(network.port))
+            found["vnis"].add(f"{network.port} . {network.vni}")
     for sender in senders:
         found[f"peers{sender.address.version}"].add(f"{sender.port} . {sender.address}")
         found[f"members{sender.address.version}"].add(f"{sender.port} . {sender.vni} . {sender.address}")

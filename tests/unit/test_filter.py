@@ -36,6 +36,7 @@ def test_a_networks_pools_reach_each_other_and_no_others() -> None:
     assert found["within6"] == {"fd77::/64 . fd77::/64"}
     assert found["pools4"] == {"10.240.0.0/18", "10.241.0.0/18", "10.250.0.0/24"}
     assert found["tunnels"] == found["vxlans"] == {"8479"}
+    assert found["vnis"] == {"8479 . 7"}
 
 
 def test_a_tunnel_takes_packets_from_where_a_peer_is_reached_and_from_where_it_sends() -> None:
