@@ -183,7 +183,7 @@ def sets(
     networks: Collection[Network],
     senders: Collection[Member],
     endpoints: Collection[Endpoint] = (),
-    uplink: str | None = None,
+    uplinks: Collection[str] = (),
 ) -> Sets:
     """The elements of all sets and maps; nothing at all where there is no network, and so no table."""
     if not networks:
@@ -211,8 +211,7 @@ def sets(
     for endpoint in endpoints:
         for address in endpoint.addresses if endpoint.published else ():
             found[f"selves{address.version}"].add(f"{address} . {address}")
-    if uplink is not None:
-        found["uplinks"].add(f'"{uplink}"')
+    found["uplinks"] = {f'"{name}"' for name in uplinks}
     return {name: frozenset(elements) for name, elements in found.items()}
 
 

@@ -21,7 +21,7 @@ class Forwarding:
     def __init__(self) -> None:
         self._nft = nft.Nft()
         self._members: dict[Network, frozenset[Member]] = {}
-        self._asked: tuple[Sequence[LocalNetwork], str | None] | None = None
+        self._asked: tuple[Sequence[LocalNetwork], frozenset[str]] | None = None
         self._wanted: Sets = {}
         self._settled = False
         self._leads: Translations = {}  # the published ports, as wanted
@@ -32,13 +32,13 @@ class Forwarding:
     def settle(self, underlay: Underlay | None, networks: Sequence[LocalNetwork], *, look: bool) -> list[str]:
         """What failed: it names the device of every network, since none is guarded. Without a `look` at what others
         may have changed, only what is wanted anew is done."""
-        asked = networks, underlay.dev if underlay else None
+        asked = networks, underlay.uplinks if underlay else frozenset[str]()
         try:
             if asked != self._asked:
                 self._wanted, self._asked, self._settled = self._sets(*asked), asked, False
             if look or not self._settled:
                 versions = {pool.version for local in networks for pool in local.network.pools}
-                self._settle(sorted(versions), asked[1])
+                self._settle(sorted(versions), underlay.dev if underlay else None)
                 self._settled = True
         except KernelError as error:
             self._settled = False
@@ -49,12 +49,12 @@ class Forwarding:
         """Whether anybody else has changed rules since the last time, as far as nftables has them. For any thread."""
         return self._generation != nft.read_generation()
 
-    def _sets(self, networks: Sequence[LocalNetwork], dev: str | None) -> Sets:
+    def _sets(self, networks: Sequence[LocalNetwork], uplinks: frozenset[str]) -> Sets:
         self._members = {local.network: self._known_members(local) for local in networks}
         senders = [member for some in self._members.values() for member in some]
         endpoints = [endpoint for local in networks for endpoint in local.endpoints]
         self._leads = translations(endpoints)
-        return sets(list(self._members), senders, endpoints, dev)
+        return sets(list(self._members), senders, endpoints, uplinks)
 
     def _settle(self, versions: Sequence[int], dev: str | None) -> None:
         """Our own rules first: what Docker is told to let pass must already be judged by them."""

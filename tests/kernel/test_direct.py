@@ -161,14 +161,34 @@ def test_the_way_out_has_the_hosts_address(net: Net, version: int) -> None:
 
 def test_the_way_out_does_not_lead_into_a_bridge(net: Net) -> None:
     """As Docker's own are, where the bridge networks' containers live."""
-    host = net.hosts[0]
-    for words in ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"):
-        host.ip(*words.split())
-    host.ip(*["neigh", "add", "172.17.0.2", "lladdr", "02:00:00:00:00:09", "dev", "docker0"])
-    place = net.places[0][0]
+    place, foreign = net.places[0][0], net.behind_bridge("docker0", 17)
     with udp_socket(place.namespace, place.addresses[0]) as client:
-        client.sendto(b"hello", ("172.17.0.2", 7))
+        client.sendto(b"hello", (foreign.addresses[0], 7))
     net.await_counted(0, {"crossed": 1})
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_way_out_leads_by_whichever_bridge_has_a_default_route(net: Net, version: int) -> None:
+    """A host may reach the others by one interface and the world by another, which virtual machines share."""
+    host, place, router = net.hosts[0], net.places[0][0], net.behind_bridge("br0", 18)
+    there = router.addresses[version == 6]
+    host.ip("route", "replace", "default", "via", there)
+    underlay = host.kernel.underlay("eth0", ())
+    assert inside(host.name, lambda: Forwarding().settle(underlay, net.local(), look=False)) == []
+    client = udp_socket(place.namespace, place.addresses[version == 6])
+    with client, udp_socket(router.namespace, there, 7) as world:
+        client.sendto(b"hello", (there, 7))
+        assert world.recvfrom(100)[1][0] == ("172.18.0.1", "fd99:18::1")[version == 6]
+
+
+def test_a_published_port_leads_to_the_container_from_behind_a_bridge(net: Net) -> None:
+    """As from a container in one of Docker's own networks."""
+    foreign = net.behind_bridge("docker0", 17)
+    assert caller(net, foreign.namespace, "192.0.2.1", 8080) == "172.17.0.2"
+    assert caller(net, foreign.namespace, "172.17.0.1", 8080) == "172.17.0.2"
+    assert caller(net, foreign.namespace, "fd00:1::1", 8080) == "fd99:17::2"
+    assert caller(net, foreign.namespace, net.places[0][0].addresses[0], 80) == ""
+    assert net.counted(0).keys() == {"crossed"}
 
 
 def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:

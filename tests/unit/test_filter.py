@@ -84,7 +84,7 @@ def test_published_ports_of_every_address_and_of_one() -> None:
         Published(17, ip_address("127.0.0.1"), 53, 5353),
     )
     endpoint = Endpoint("e", "web", (ip_address("10.240.1.5"), ip_address("fd77::105")), "02:00:00:00:00:05", published)
-    found = sets([direct, DB], [], [endpoint], "eth0")
+    found = sets([direct, DB], [], [endpoint], ["eth0"])
     assert found["everywhere4"] == {"6 . 8080 : 10.240.1.5 . 80"}
     assert found["everywhere6"] == {"6 . 8080 : fd77::105 . 80"}
     assert found["published4"] == {"17 . 127.0.0.1 . 53 : 10.240.1.5 . 5353"}
