@@ -58,6 +58,7 @@ MAPS = {  # published ports, at an address of the host or at all of them, and wh
     "everywhere6": "type inet_proto . inet_service : ipv6_addr . inet_service;",
 }
 ALL = (*TYPES, *MAPS)
+SENDERS = ("peers4", "peers6", "members4", "members6")  # who may send to tunnels
 COUNTERS = ("spoofed", "injected", "crossed", "strangers")  # what was dropped, and why
 
 # The network number stands 12 bytes after the start of the UDP header (RFC 7348). Neighbour discovery needs link-local
@@ -222,6 +223,13 @@ def _element_of_map(entrance: Entrance, target: Target) -> tuple[str, str]:
     if address.is_unspecified:
         return f"everywhere{address.version}", f"{protocol} . {port} : {leads}"
     return f"published{address.version}", f"{protocol} . {address} . {port} : {leads}"
+
+
+def admitting(old: Sets, new: Sets) -> Sets:
+    """`old`, and who may send to tunnels by `new`; all of `new` where there was no table."""
+    if not old or not new:
+        return old or new
+    return {name: old[name] | new[name] if name in SENDERS else old[name] for name in ALL}
 
 
 def whole(wanted: Sets) -> str:

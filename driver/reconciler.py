@@ -199,7 +199,7 @@ class Reconciler:
 
     def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:
         """Do what the view asks for, from where the kernel was last known to be. False if that takes a look at it."""
-        operations = plan(known, self._goal(known))
+        operations = plan(known, self._goal(self._admitted(), known))
         if any(operation.object.rank == 0 for operation in operations) or self._carry_out(doors, operations):
             return False
         self.repairs += len(operations)
@@ -216,7 +216,7 @@ class Reconciler:
         for _ in range(ROUNDS):
             # The kernel first: whatever link is seen there has its record by the time the records are read.
             actual = doors.read()
-            desired = self._goal(actual)
+            desired = self._goal(self._admitted(), actual)
             operations = plan(actual, desired)
             if not operations:
                 self._known = {**actual, **desired}  # equal; so the next comparison finds the very same objects
@@ -225,7 +225,7 @@ class Reconciler:
             failed = self._carry_out(doors, operations)
         # What failed because its link went away meanwhile is not wanted any more.
         actual = doors.read()
-        operations = plan(actual, self._goal(actual))
+        operations = plan(actual, self._goal(self._networks(), actual))
         return errors + [failed[operation] for operation in operations if operation in failed]
 
     def _carry_out(self, doors: Doors, operations: Sequence[Operation]) -> dict[Operation, str]:
@@ -235,8 +235,14 @@ class Reconciler:
         _tell([operation for operation in operations if operation not in failed])
         return failed
 
-    def _goal(self, actual: State) -> State:
-        return goal(self._host, self._underlay, self._networks(), actual, self._resolver)
+    def _admitted(self) -> list[LocalNetwork]:
+        """The networks as they are now. Who is new among their peers is let in before packets are sent there."""
+        networks = self._networks()
+        self._forwarding.admit(self._underlay, networks)
+        return networks
+
+    def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
+        return goal(self._host, self._underlay, networks, actual, self._resolver)
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:

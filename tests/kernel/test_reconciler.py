@@ -1,13 +1,15 @@
 """When a pass looks at the kernel, and when it knows: in a namespace, with all but the firewall as it is."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from driver.errors import KernelError
 from driver.forwarding import Forwarding
+from driver.goal import LocalNetwork
 from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
@@ -56,13 +58,19 @@ class Bed:
 
 @pytest.fixture
 def bed(two_hosts: tuple[NamespaceHost, NamespaceHost], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])  # it would be the machine's own
+    replace_forwarding(monkeypatch)
     made = Bed(two_hosts[0])
     made.tell(0, "h2")
     made.reconciler.start()
     made.reconciler.settle(["fl.7"])
     yield made
     made.reconciler.stop()
+
+
+def replace_forwarding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the machine's own."""
+    monkeypatch.setattr(Forwarding, "admit", lambda *_: None)
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
 
 
 def soon(condition: Callable[[], bool]) -> bool:
@@ -79,6 +87,30 @@ def test_what_others_tell_is_carried_out_without_a_look_at_the_kernel(bed: Bed) 
     bed.tell(0, None)
     assert soon(lambda: not bed.has_route(0))
     assert Counted.reads == before
+
+
+@pytest.mark.parametrize("looking", [False, True])
+def test_a_peer_is_let_in_before_the_way_to_it_and_kept_until_the_way_is_gone(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, looking: bool
+) -> None:
+    """So that what is sent there is answered from the first packet to the last."""
+    done: list[tuple[str, bool, bool]] = []
+
+    def note(what: str, networks: Sequence[LocalNetwork]) -> list[str]:
+        known = any(BLOCKS[1] in remote.blocks for local in networks for remote in local.remotes or ())
+        done.append((what, known, bed.has_route(1)))
+        return []
+
+    monkeypatch.setattr(Forwarding, "admit", lambda _, underlay, networks: note("admit", networks))
+    monkeypatch.setattr(Forwarding, "settle", lambda _, underlay, networks, look: note("settle", networks))
+    if looking:
+        monkeypatch.setattr(bed.reconciler, "_follow", lambda *_: False)
+    for there in (True, False):
+        done.clear()
+        bed.tell(1, "h2" if there else None)
+        assert soon(partial(done.__contains__, ("settle", there, there)))
+        assert ("admit", there, not there) in done
+        assert ("settle", there, not there) not in done
 
 
 def test_where_the_kernel_does_not_stand_as_it_was_known_the_pass_looks(bed: Bed) -> None:
@@ -114,7 +146,7 @@ def test_a_pass_that_breaks_off_is_a_failure_for_whoever_waits(bed: Bed, monkeyp
     with pytest.raises(KernelError, match="no memory"):
         bed.reconciler.settle(["fl.7"])
     monkeypatch.undo()
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
+    replace_forwarding(monkeypatch)
     bed.reconciler.settle(["fl.7"])
 
 
