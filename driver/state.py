@@ -79,8 +79,8 @@ class TunLink:
 
 @dataclass(frozen=True, slots=True)
 class EndpointLink:
-    """The host's end of a container's veth pair. Join makes it and its container takes it along: it can only be kept
-    or removed here."""
+    """The host's end of a container's veth pair. Join makes it and its container takes it along: it can only be kept,
+    renamed back or removed here."""
 
     rank: ClassVar[int] = 0
     dev: str

@@ -7,20 +7,21 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from driver.endpoints import attach
 from driver.errors import KernelError
 from driver.forwarding import Forwarding
 from driver.goal import LocalNetwork
 from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
-from driver.model import Network
+from driver.model import Endpoint, Network
 from driver.reconciler import Reconciler
 from driver.state import State
 from driver.view import View
 from store import records
 from store.codec import encode
 from store.memory import MemoryStore
-from tests.kernel.conftest import NamespaceHost
+from tests.kernel.conftest import NamespaceHost, inside
 
 POOL = ip_network("10.240.0.0/18")
 NET = Network("n", (POOL,), (POOL[1],), "vxlan", 7, 8479, None, False, (ip_address("10.240.1.1"),))
@@ -37,7 +38,7 @@ class Counted(Kernel):
 
 class Bed:
     def __init__(self, host: NamespaceHost) -> None:
-        journal = Journal(MemoryStore())
+        self.journal = journal = Journal(MemoryStore())
         journal.put_network(NET)
         peer = records.Peer("h2", (ip_address("192.0.2.2"),))
         spec = records.NetworkSpec((POOL,), NET.gateways, "vxlan", 7, 8479, None, False)
@@ -51,6 +52,13 @@ class Bed:
         value = encode(records.Block(host)) if host else None
         self.view = self.view.after({records.block_key(POOL, BLOCKS[number]): value})
         self.reconciler.view_changed()
+
+    def attach(self) -> Endpoint:
+        """As Docker's requests do it, beside the reconciler."""
+        endpoint = Endpoint("e" * 64, NET.id, (ip_address("10.240.1.5"),), "02:00:00:00:00:05", mtu=1450)
+        self.journal.put_endpoint(endpoint)
+        inside(self.host.name, lambda: attach(self.host.kernel, NET, endpoint, 1450))
+        return endpoint
 
     def has_route(self, number: int) -> bool:
         return str(BLOCKS[number]) in self.host.ip("route")
@@ -173,3 +181,48 @@ def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Be
     listener.stop()  # with what it hears next
     bed.host.ip("route", "replace", str(BLOCKS[1]), "via", "192.0.2.77", "proto", "102")
     assert soon(lambda: "192.0.2.77" not in bed.host.ip("route"))
+
+
+@pytest.fixture
+def listening(bed: Bed) -> Iterator[Bed]:
+    """To what the kernel tells, as in earnest."""
+    notices = Notices(bed.host.name, bed.reconciler.expects)
+    listener = Listener(bed.reconciler.poke, lambda: notices)
+    listener.start()
+    yield bed
+    listener.stop()
+    bed.host.ip("link", "add", "last", "type", "bridge")  # what it hears next is the last
+
+
+def test_a_container_that_comes_is_no_reason_to_look(listening: Bed) -> None:
+    before = Counted.reads
+    listening.attach()
+    time.sleep(3 * COALESCE)
+    assert Counted.reads == before
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "link set {dev} name lost",
+        "link set {dev} name vethlost",
+        "link set {dev} mtu 1300",
+        "link set {dev} down",
+        "addr add 10.240.0.9/32 dev {dev}",
+        "addr del 10.240.0.1/32 dev {dev}",
+        "route del 10.240.1.5",
+        "route replace 10.240.1.5 dev fl.7 proto 102",
+        "route add 10.240.1.6 dev {dev} proto 102",
+        "route add 10.240.1.5 dev fl.7 proto 102 metric 7",
+    ],
+)
+def test_harm_to_a_containers_link_is_healed_before_the_next_sweep(listening: Bed, harm: str) -> None:
+    dev = listening.attach().host_link
+    listening.reconciler.settle([dev])
+
+    def state() -> set[str]:
+        return {str(o) for o in listening.host.kernel.read().values()}
+
+    before = state()
+    listening.host.ip(*harm.format(dev=dev).split())
+    assert soon(lambda: state() == before), before ^ state()
