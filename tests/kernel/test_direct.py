@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,10 +15,10 @@ from driver.kernel.flows import forget
 from driver.model import Published
 from driver.translations import changed, translations
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import BRIEF, Net, connected, endpoint, udp_socket
-from tests.packets import send_frame, udp_packet
+from tests.kernel.containers import BRIEF, PATIENCE, Net, connected, endpoint, udp_socket
+from tests.packets import sctp_init, send_frame, udp_packet
 
-TCP, UDP = 6, 17
+TCP, UDP, SCTP = 6, 17, 132
 PUBLISHED = (
     Published(TCP, ip_address("0.0.0.0"), 8080, 80),
     Published(TCP, ip_address("::"), 8080, 80),
@@ -104,6 +105,23 @@ def test_udp_is_answered_from_the_published_port(net: Net) -> None:
         message, sender = listening.recvfrom(100)
         listening.sendto(message, sender)
         assert client.recvfrom(100) == (b"hello", ("192.0.2.1", 5353))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_sctp_is_published_too(net: Net, version: int) -> None:
+    """By hand, since a kernel may translate SCTP and have no sockets of it."""
+    if net.hosts[0].run("sysctl", "net.netfilter.nf_conntrack_sctp_timeout_closed").returncode != 0:
+        pytest.skip("this kernel does not track SCTP")
+    port = Published(SCTP, ip_address("0.0.0.0" if version == 4 else "::"), 9899, 36412)
+    net.settle(0, net.sets(0, 0, 1, published=(port,)))
+
+    def raw() -> socket.socket:
+        return socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_RAW, SCTP)
+
+    with inside(net.places[0][0].namespace, raw) as listening, inside(net.hosts[1].name, raw) as client:
+        client.sendto(sctp_init(5000, 9899), (("192.0.2.1", "fd00:1::1")[version == 6], 0))
+        listening.settimeout(PATIENCE)
+        assert listening.recv(100)[20 if version == 4 else 0 :][:4] == struct.pack("!HH", 5000, 36412)
 
 
 @pytest.mark.parametrize("version", [4, 6])
