@@ -10,8 +10,10 @@ costs the same whether there is one network or a thousand, and a peer that comes
 * outward: networks with `-o gateway=direct` reach the world, by this host's address, but no Docker bridge; the world
   reaches their published ports.
 * input, tunnels: a tunnel's port takes packets from peers alone; for VXLAN, from peers of the very network that the
-  packet names. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like this host. Nor
-  may who is behind a bridge here, as Docker's other containers are, claim to be a peer: they may forge their source.
+  packet names. What names no network of ours there is for somebody else's tunnel at the same port, and passes unless a
+  container of ours sends it. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like
+  this host. Nor may who is behind a bridge here, as Docker's other containers are, claim to be a peer: they may forge
+  their source.
 * arriving: what is published at 127.0.0.1 is for this host alone. A neighbour on the link can send there, and the
   kernel, which refuses such packets, asks only after the translation.
 
@@ -24,7 +26,8 @@ from dataclasses import dataclass
 
 from driver.backends import BACKENDS
 from driver.backends.interface import Guard, Remote
-from driver.model import Endpoint, Network, Published
+from driver.model import Endpoint, Network
+from driver.translations import Entrance, Target, translations
 from store.ip import IPAddress
 
 TABLE = "inet flannelpy"
@@ -37,6 +40,7 @@ TYPES = {
     "within6": "type ipv6_addr . ipv6_addr; flags interval;",
     "tunnels": "type inet_service;",  # ports that take packets from peers alone
     "vxlans": "type inet_service;",  # those of them where a packet names its network
+    "vnis": "typeof udp dport . @th,96,24;",  # the networks of ours that it may name there
     "peers4": "type inet_service . ipv4_addr;",
     "peers6": "type inet_service . ipv6_addr;",
     "members4": "typeof udp dport . @th,96,24 . ip saddr;",  # port, VXLAN network number, peer
@@ -54,6 +58,7 @@ MAPS = {  # published ports, at an address of the host or at all of them, and wh
     "everywhere6": "type inet_proto . inet_service : ipv6_addr . inet_service;",
 }
 ALL = (*TYPES, *MAPS)
+SENDERS = ("peers4", "peers6", "members4", "members6")  # who may send to tunnels
 COUNTERS = ("spoofed", "injected", "crossed", "strangers")  # what was dropped, and why
 
 # The network number stands 12 bytes after the start of the UDP header (RFC 7348). Neighbour discovery needs link-local
@@ -62,11 +67,15 @@ CHAINS = """
 chain sources {
     type filter hook prerouting priority raw; policy accept;
     iif "lo" accept
-    meta iifkind "bridge" udp dport @tunnels fib saddr . iif oif missing counter name strangers drop
+    meta iifkind "bridge" udp dport @tunnels jump from_bridge
     iifname "flv*" goto from_container
     iifname "fl.*" goto from_others
     ip saddr @pools4 goto from_others
     ip6 saddr @pools6 goto from_others
+}
+chain from_bridge {
+    udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    fib saddr . iif oif missing counter name strangers drop
 }
 chain from_container {
     fib saddr . iif oif missing counter name spoofed drop
@@ -77,16 +86,19 @@ chain from_others {
 }
 chain tunnels {
     type filter hook input priority filter; policy accept;
-    udp dport @tunnels udp dport . ip saddr != @peers4 counter name strangers drop
-    udp dport @tunnels udp dport . ip6 saddr != @peers6 counter name strangers drop
+    udp dport @tunnels jump to_tunnel
+    iifname "fl.*" goto within
+}
+chain to_tunnel {
+    iifname != "flv*" udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    udp dport . ip saddr != @peers4 counter name strangers drop
+    udp dport . ip6 saddr != @peers6 counter name strangers drop
     udp dport @vxlans udp dport . @th,96,24 . ip saddr != @members4 counter name strangers drop
     udp dport @vxlans udp dport . @th,96,24 . ip6 saddr != @members6 counter name strangers drop
-    iifname "fl.*" goto within
 }
 chain isolation {
     type filter hook forward priority filter; policy accept;
-    udp dport . ip daddr @peers4 udp dport . ip saddr != @peers4 counter name strangers drop
-    udp dport . ip6 daddr @peers6 udp dport . ip6 saddr != @peers6 counter name strangers drop
+    udp dport @tunnels jump to_peer
     iifname "flv*" goto within
     oifname "flv*" goto within
     iifname "fl.*" goto within
@@ -95,6 +107,11 @@ chain isolation {
     ip daddr @pools4 goto within
     ip6 saddr @pools6 goto within
     ip6 daddr @pools6 goto within
+}
+chain to_peer {
+    iifname != "flv*" udp dport @vxlans udp dport . @th,96,24 != @vnis return
+    udp dport . ip daddr @peers4 udp dport . ip saddr != @peers4 counter name strangers drop
+    udp dport . ip6 daddr @peers6 udp dport . ip6 saddr != @peers6 counter name strangers drop
 }
 chain within {
     ip saddr . ip daddr @within4 accept
@@ -167,7 +184,7 @@ def sets(
     networks: Collection[Network],
     senders: Collection[Member],
     endpoints: Collection[Endpoint] = (),
-    uplink: str | None = None,
+    uplinks: Collection[str] = (),
 ) -> Sets:
     """The elements of all sets and maps; nothing at all where there is no network, and so no table."""
     if not networks:
@@ -185,38 +202,34 @@ def sets(
             found["tunnels"].add(str(network.port))
         if guard is Guard.VNI:
             found["vxlans"].add(str(network.port))
+            found["vnis"].add(f"{network.port} . {network.vni}")
     for sender in senders:
         found[f"peers{sender.address.version}"].add(f"{sender.port} . {sender.address}")
         found[f"members{sender.address.version}"].add(f"{sender.port} . {sender.vni} . {sender.address}")
-    for name, leads in _translations(endpoints).items():
-        found[name] = {f"{key} : {target}" for key, target in leads.items()}
+    for entrance, target in translations(endpoints).items():
+        name, element = _element_of_map(entrance, target)
+        found[name].add(element)
     for endpoint in endpoints:
         for address in endpoint.addresses if endpoint.published else ():
             found[f"selves{address.version}"].add(f"{address} . {address}")
-    if uplink is not None:
-        found["uplinks"].add(f'"{uplink}"')
+    found["uplinks"] = {f'"{name}"' for name in uplinks}
     return {name: frozenset(elements) for name, elements in found.items()}
 
 
-def _translations(endpoints: Collection[Endpoint]) -> dict[str, dict[str, str]]:
-    """By map, where published ports lead. One that two containers claim leads to the first: the kernel takes no two
-    elements of one key, and with them nothing of the whole transaction."""
-    found: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-    for endpoint in endpoints:
-        for published in endpoint.published:
-            name, key, target = _translation(endpoint, published)
-            found[name].setdefault(key, target)
-    return found
+def _element_of_map(entrance: Entrance, target: Target) -> tuple[str, str]:
+    """The map, and its element."""
+    protocol, address, port = entrance
+    leads = f"{target.address} . {target.port}"
+    if address.is_unspecified:
+        return f"everywhere{address.version}", f"{protocol} . {port} : {leads}"
+    return f"published{address.version}", f"{protocol} . {address} . {port} : {leads}"
 
 
-def _translation(endpoint: Endpoint, published: Published) -> tuple[str, str, str]:
-    """The map, its key, and what the key leads to."""
-    host, version = published.host_address, published.host_address.version
-    target = next(address for address in endpoint.addresses if address.version == version)
-    to = f"{target} . {published.port}"
-    if host.is_unspecified:
-        return f"everywhere{version}", f"{published.protocol} . {published.host_port}", to
-    return f"published{version}", f"{published.protocol} . {host} . {published.host_port}", to
+def admitting(old: Sets, new: Sets) -> Sets:
+    """`old`, and who may send to tunnels by `new`; all of `new` where there was no table."""
+    if not old or not new:
+        return old or new
+    return {name: old[name] | new[name] if name in SENDERS else old[name] for name in ALL}
 
 
 def whole(wanted: Sets) -> str:

@@ -51,7 +51,8 @@ def underlay(
     advertised: tuple[IPAddress, ...],
 ) -> Underlay:
     names, routes = {link.index: link.name for link in links}, list(routes)
-    found = dev or _dev_with(addresses, names, advertised) or _default_dev(routes, names)
+    defaults = _default_devs(routes, names)
+    found = dev or _dev_with(addresses, names, advertised) or next(iter(defaults), None)
     if found is None:
         raise KernelError("this host has no default route; set FLANNELPY_IFACE to the interface to other hosts")
     link = next((link for link in links if link.name == found), None)
@@ -61,7 +62,7 @@ def underlay(
     if not best:
         raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
     broken = offload.known_broken(found)
-    return Underlay(found, link.mtu, best, advertised or best, _on_link(routes, link.index), broken)
+    return Underlay(found, link.mtu, best, advertised or best, _on_link(routes, link.index), broken, defaults)
 
 
 def _dev_with(addresses: Iterable[AddressSeen], names: dict[int, str], advertised: tuple[IPAddress, ...]) -> str | None:
@@ -69,11 +70,12 @@ def _dev_with(addresses: Iterable[AddressSeen], names: dict[int, str], advertise
     return next((names.get(seen.index) for seen in addresses if seen.interface.ip in advertised), None)
 
 
-def _default_dev(routes: Iterable[HostRoute], names: dict[int, str]) -> str | None:
-    """IPv4's before IPv6's."""
-    defaults = [route for route in routes if route.destination.prefixlen == 0 and route.index is not None]
-    best = min(defaults, key=lambda route: (route.destination.version, route.metric), default=None)
-    return names[best.index] if best and best.index is not None else None
+def _default_devs(routes: Iterable[HostRoute], names: dict[int, str]) -> tuple[str, ...]:
+    """The links of default routes, IPv4's before IPv6's, the preferred first. One that is younger than `names` is left
+    out: the kernel tells of it, and a look that knows it follows."""
+    defaults = [route for route in routes if route.destination.prefixlen == 0]
+    found = sorted(defaults, key=lambda route: (route.destination.version, route.metric))
+    return tuple(dict.fromkeys(names[route.index] for route in found if route.index in names))
 
 
 def _best_addresses(addresses: Iterable[AddressSeen], index: int) -> tuple[IPAddress, ...]:

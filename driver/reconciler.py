@@ -13,12 +13,12 @@ from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
 from driver.errors import KernelError
 from driver.forwarding import Forwarding
-from driver.goal import LocalNetwork, goal
+from driver.goal import LocalNetwork, endpoint_objects, goal
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.model import Network
 from driver.plan import Operation, Put, applied, plan
-from driver.state import Entry, Key, Object, State
+from driver.state import EndpointLink, Key, Object, State
 from driver.view import View
 from store.ip import IPAddress
 
@@ -101,10 +101,20 @@ class Reconciler:
             self._wanted.notify_all()
             return self._asked
 
-    def expects(self, o: Entry) -> bool:
-        """Whether it is as the last operations made it, or as the last look found it to be right."""
+    def expects(self, o: Object) -> bool:
+        """Whether it is as the last operations made it, as the last look found it to be right, or as a container's link
+        is made when it comes. For any thread."""
         known = self._known
-        return o in self._last_put or (known is not None and known.get(o.key) == o)
+        return o in self._last_put or (known is not None and known.get(o.key) == o) or o in self._of_endpoint(o.dev)
+
+    def _of_endpoint(self, dev: str) -> list[Object]:
+        networks = {network.id: network for network in self._journal.networks()}
+        return [
+            o
+            for endpoint in self._journal.all_endpoints()
+            if endpoint.host_link == dev and endpoint.network_id in networks
+            for o in endpoint_objects(networks[endpoint.network_id], endpoint, endpoint.mtu or 0)
+        ]
 
     def settle(self, about: Collection[str]) -> None:
         """Wait for a pass that begins after this call; KernelError if it broke off, or failed on something that names
@@ -199,7 +209,7 @@ class Reconciler:
 
     def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:
         """Do what the view asks for, from where the kernel was last known to be. False if that takes a look at it."""
-        operations = plan(known, self._goal(known))
+        operations = plan(known, self._goal(self._admitted(), known))
         if any(operation.object.rank == 0 for operation in operations) or self._carry_out(doors, operations):
             return False
         self.repairs += len(operations)
@@ -216,7 +226,9 @@ class Reconciler:
         for _ in range(ROUNDS):
             # The kernel first: whatever link is seen there has its record by the time the records are read.
             actual = doors.read()
-            desired = self._goal(actual)
+            if doors.kernel.rename_back(self._missing(actual)):
+                actual = doors.read()
+            desired = self._goal(self._admitted(), actual)
             operations = plan(actual, desired)
             if not operations:
                 self._known = {**actual, **desired}  # equal; so the next comparison finds the very same objects
@@ -225,8 +237,13 @@ class Reconciler:
             failed = self._carry_out(doors, operations)
         # What failed because its link went away meanwhile is not wanted any more.
         actual = doors.read()
-        operations = plan(actual, self._goal(actual))
+        operations = plan(actual, self._goal(self._networks(), actual))
         return errors + [failed[operation] for operation in operations if operation in failed]
+
+    def _missing(self, actual: State) -> list[str]:
+        """Links of containers that are not there, or not by their names."""
+        links = (endpoint.host_link for endpoint in self._journal.all_endpoints())
+        return [link for link in links if EndpointLink(link).key not in actual]
 
     def _carry_out(self, doors: Doors, operations: Sequence[Operation]) -> dict[Operation, str]:
         """What failed, and why."""
@@ -235,8 +252,14 @@ class Reconciler:
         _tell([operation for operation in operations if operation not in failed])
         return failed
 
-    def _goal(self, actual: State) -> State:
-        return goal(self._host, self._underlay, self._networks(), actual, self._resolver)
+    def _admitted(self) -> list[LocalNetwork]:
+        """The networks as they are now. Who is new among their peers is let in before packets are sent there."""
+        networks = self._networks()
+        self._forwarding.admit(self._underlay, networks)
+        return networks
+
+    def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
+        return goal(self._host, self._underlay, networks, actual, self._resolver)
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:

@@ -79,8 +79,8 @@ class TunLink:
 
 @dataclass(frozen=True, slots=True)
 class EndpointLink:
-    """The host's end of a container's veth pair. Join makes it and its container takes it along: it can only be kept
-    or removed here."""
+    """The host's end of a container's veth pair. Join makes it and its container takes it along: it can only be kept,
+    renamed back or removed here."""
 
     rank: ClassVar[int] = 0
     dev: str
@@ -241,8 +241,19 @@ class Fdb(Entry):
         self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}")
 
 
+class _Route(Entry):
+    """A kernel has one for each destination and metric. 0 is the metric of those that name none, as ours do: another
+    one is found, never wanted."""
+
+    __slots__ = ()
+
+    def _route(self, typed: str, destination: IPNetwork, metric: int) -> None:
+        suffix = f" metric {metric}" if metric else ""
+        self._set(f"route {destination}{suffix}", typed + suffix)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Route(Entry):
+class Route(_Route):
     """`source` is the address that this host itself uses to send that way."""
 
     rank: ClassVar[int] = 4
@@ -251,24 +262,26 @@ class Route(Entry):
     via: IPAddress | None = None
     source: IPAddress | None = None
     onlink: bool = False
+    metric: int = 0
 
     def __post_init__(self) -> None:
         via = f" via {self.via}" if self.via else ""
         source = f" src {self.source}" if self.source else ""
         rest = f"{via} dev {self.dev}{source}{' onlink' if self.onlink else ''}"
-        self._set(f"route {self.destination}", f"route {self.destination}{rest}")
+        self._route(f"route {self.destination}{rest}", self.destination, self.metric)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unreachable(Entry):
+class Unreachable(_Route):
     """A route that ends here: what nobody in the pool has must not leave this host by its default route."""
 
     rank: ClassVar[int] = 4
     dev: ClassVar[str] = ""
     destination: IPNetwork
+    metric: int = 0
 
     def __post_init__(self) -> None:
-        self._set(f"route {self.destination}", f"route unreachable {self.destination}")
+        self._route(f"route unreachable {self.destination}", self.destination, self.metric)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,9 @@ from driver.errors import KernelError
 # A managed plugin finds /proc/sys read-only and the host's mounted beside it (see plugin.json).
 MOUNTED, ROOT = Path("/host/proc/sys/net"), Path("/proc/sys/net")
 FORWARDING = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
+# A line a route: prefix, its length, source, its length, next hop, metric, references, uses, flags, interface.
+ROUTES6 = Path("/proc/thread-self/net/ipv6_route")
+ADVERTISED_DEFAULT = 0x50000  # RTF_DEFAULT and RTF_ADDRCONF (linux/ipv6_route.h)
 
 
 def _root() -> Path:
@@ -41,11 +44,23 @@ def forwards(version: int) -> bool:
 
 def ensure_forwarding(version: int, dev: str) -> None:
     """Let this host forward. `dev` is the underlay interface: a host that forwards IPv6 ignores router advertisements
-    unless told otherwise, and would lose a default route that it learned from them."""
-    accept = _root() / f"ipv6/conf/{dev}/accept_ra"
-    if version == 6 and accept.exists() and accept.read_text().strip() == "1":
-        ensure(f"ipv6/conf/{dev}/accept_ra", 2)
+    unless told otherwise, and loses the default routes that it learned from them. So they go on to be heard there, and
+    wherever such a route leads when forwarding is turned on; for others an advertisement might be a container's."""
+    if version == 6:
+        advertised = set() if forwards(6) else _advertised_defaults()
+        for heard in {dev, *advertised}:
+            if read(f"ipv6/conf/{heard}/accept_ra") == "1":
+                ensure(f"ipv6/conf/{heard}/accept_ra", 2)
     ensure(FORWARDING[version], 1)
+
+
+def _advertised_defaults() -> set[str]:
+    """The interfaces of default routes that router advertisements brought."""
+    try:
+        routes = [line.split() for line in ROUTES6.read_text().splitlines()]
+    except OSError:
+        return set()
+    return {route[9] for route in routes if int(route[8], 16) & ADVERTISED_DEFAULT == ADVERTISED_DEFAULT}
 
 
 def guard_endpoint(host_link: str, *, proxy_arp: bool = False, leads_out: bool = False) -> None:

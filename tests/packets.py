@@ -20,6 +20,22 @@ def udp_packet(source: str, target: str, port: int, payload: bytes) -> bytes:
     return struct.pack("!IHBB", 6 << 28, length, UDP, 64) + one.packed + other.packed + datagram
 
 
+def sctp_init(source: int, target: int) -> bytes:
+    """What begins an SCTP association (RFC 9260, 3.3.2): the common header and an INIT chunk."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0x01020304, 65536, 1, 1, 1)
+    packet = struct.pack("!HHII", source, target, 0, 0) + chunk
+    return packet[:8] + struct.pack("<I", crc32c(packet)) + packet[12:]
+
+
+def crc32c(data: bytes) -> int:
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
 def vxlan_payload(vni: int, mac: str, packet: bytes) -> bytes:
     """What a VXLAN tunnel's UDP datagram holds: the packet in a frame to `mac`."""
     return struct.pack("!II", 0x08000000, vni << 8) + frame_of(packet, mac)

@@ -25,6 +25,12 @@ class Underlay:
     advertised: tuple[IPAddress, ...]
     on_link: tuple[IPNetwork, ...]
     broken_offload: bool = False  # checksums of tunnelled packets are known to go wrong here
+    default_devs: tuple[str, ...] = ()  # the interfaces of this host's default routes, of which this need not be one
+
+    @property
+    def uplinks(self) -> frozenset[str]:
+        """The interfaces that lead to the world."""
+        return frozenset((self.dev, *self.default_devs))
 
     @property
     def sources(self) -> tuple[IPAddress, ...]:

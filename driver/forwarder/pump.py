@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import struct
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from driver.forwarder import wire
@@ -36,19 +37,29 @@ class Tunnel:
     descriptor: int
     port: int  # of all peers
     peers: dict[str, Peer] = field(default_factory=dict)
-    table: Table[Address] = field(default_factory=lambda: Table(()))
-    senders: set[Address] = field(default_factory=set)
+    table: Table[Address] = field(default_factory=Table)
+    senders: Counter[Address] = field(default_factory=Counter)  # how many peers have it
+    _reached: dict[str, Address] = field(default_factory=dict)  # by peer; an object of its own each
 
     def put(self, peer: Peer) -> None:
-        self._set({**self.peers, peer.host: peer})
+        self.drop(peer.host)
+        address = peer.address, self.port
+        self.peers[peer.host], self._reached[peer.host] = peer, address
+        self.senders[address] += 1
+        for block in peer.blocks:
+            self.table.put(block, address)
 
     def drop(self, host: str) -> None:
-        self._set({name: peer for name, peer in self.peers.items() if name != host})
-
-    def _set(self, peers: dict[str, Peer]) -> None:
-        addresses = {peer.host: (peer.address, self.port) for peer in peers.values()}
-        self.peers, self.senders = peers, set(addresses.values())
-        self.table = Table((block, addresses[peer.host]) for peer in peers.values() for block in peer.blocks)
+        """A block that another peer has got meanwhile stays with that one."""
+        peer = self.peers.pop(host, None)
+        if peer is None:
+            return
+        address = self._reached.pop(host)
+        self.senders[address] -= 1
+        if not self.senders[address]:
+            del self.senders[address]
+        for block in peer.blocks:
+            self.table.remove(block, address)
 
 
 class Pump:

@@ -5,7 +5,7 @@ Errors leave as KernelError, with the operation as an operator would type it."""
 import errno
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
@@ -19,7 +19,7 @@ from driver import host_network
 from driver.backends.interface import Underlay
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
-from driver.kernel.links import add_link, put_link, put_state, read_network_link, tunnels
+from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
 from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
 from driver.kernel.seen import details_of, link_of
@@ -168,7 +168,8 @@ class Kernel:
     def add_veth(self, host_link: str, container_link: str, mtu: int) -> None:
         """A pair of links, the host's end up; what is left of an earlier one of that name goes first."""
         with _explained(f"+ link {host_link} type veth peer {container_link} mtu {mtu}"):
-            pair = {"ifname": host_link, "mtu": mtu, "state": "up", "peer": {"ifname": container_link, "mtu": mtu}}
+            own = {"ifname": host_link, "mtu": mtu, "state": "up", "address": endpoint_mac(host_link)}
+            pair = {**own, "peer": {"ifname": container_link, "mtu": mtu}}
             try:
                 self._ip.link("add", kind="veth", **pair)
             except NetlinkError as error:
@@ -177,6 +178,18 @@ class Kernel:
                 self._delete_link(host_link)
                 self._delete_link(container_link)
                 self._ip.link("add", kind="veth", **pair)
+
+    def rename_back(self, names: Collection[str]) -> bool:
+        """Give the hosts' ends of pairs their names again, where somebody has renamed them; whether there were any."""
+        if not names:
+            return False
+        own = {endpoint_mac(name): name for name in names}
+        lost = [link for link, _ in self._links() if link.kind == "veth" and own.get(link.mac, link.name) != link.name]
+        for link in lost:
+            with _explained(f"~ link {link.name} name {own[link.mac]}"):
+                self._indexes.clear()
+                rename(self._ip, link.index, own[link.mac])
+        return bool(lost)
 
     def delete_link(self, name: str) -> None:
         """Remove a link of ours; one that does not exist is fine."""

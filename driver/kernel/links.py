@@ -12,6 +12,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
 from driver.kernel.seen import details_of
+from driver.model import mac_of
 from driver.state import BridgeLink, LinkState, TunLink, VxlanLink, WireguardLink
 
 WIREGUARD_LINK = "fl.wg"
@@ -30,9 +31,8 @@ def put_link(ip: Any, look: Callable[[], Links], o: VxlanLink | BridgeLink) -> N
         if isinstance(o, VxlanLink) and _index_of(o.dev, links) is None:
             raise KernelError(f"+ {o}: {_occupant(links, o)}")
         return
-    if named is None:  # a link with our MAC is ours under any name
-        ip.link("set", index=ours, state="down")  # older kernels rename no link that is up
-        ip.link("set", index=ours, ifname=o.dev)
+    if named is None and ours is not None:  # a link with our MAC is ours under any name
+        rename(ip, ours, o.dev)
     elif ours != named:  # even the same MAC, set again, would cost the link its neighbours
         ip.link("set", index=named, address=o.mac)
     if changeable:
@@ -41,6 +41,17 @@ def put_link(ip: Any, look: Callable[[], Links], o: VxlanLink | BridgeLink) -> N
 
 def _index_of(name: str, links: Links) -> int | None:
     return next((link.index for link, _ in links if link.name == name), None)
+
+
+def rename(ip: Any, index: int, name: str) -> None:
+    """The link is down then."""
+    ip.link("set", index=index, state="down")  # older kernels rename no link that is up
+    ip.link("set", index=index, ifname=name)
+
+
+def endpoint_mac(name: str) -> str:
+    """Of the host's end of a container's pair, by which it is known whatever it is called."""
+    return mac_of(name)
 
 
 def add_link(ip: Any, name: str, **attributes: Any) -> None:

@@ -18,15 +18,11 @@ ANSWER = 10.0  # seconds
 ATTEMPTS = 5
 
 
-def open_socket(netns: str | None, groups: int = 0) -> socket.socket:
+def open_socket(netns: str | None, groups: int = 0, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     """A netlink socket, in the named network namespace if one is given."""
-    made = within(netns, _open)
+    made = within(netns, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
     made.bind((0, groups))
     return made
-
-
-def _open() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
 def enlarge(made: socket.socket, room: int = ROOM) -> None:
@@ -37,8 +33,8 @@ def enlarge(made: socket.socket, room: int = ROOM) -> None:
 class RawSocket:
     """For one thread."""
 
-    def __init__(self, netns: str | None = None) -> None:
-        self._socket = open_socket(netns)
+    def __init__(self, netns: str | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = open_socket(netns, protocol=protocol)
         self._socket.settimeout(ANSWER)
         self._sequence = 0
         enlarge(self._socket)

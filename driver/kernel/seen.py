@@ -24,7 +24,7 @@ def dump_links(socket: RawSocket) -> list[bytes]:
 
 def dump_addresses(socket: RawSocket) -> list[AddressSeen]:
     heads = [wire.IFADDRMSG.pack(family, 0, 0, 0, 0) for family in wire.FAMILIES]
-    return [_address(raw) for head in heads for raw in socket.dump(wire.GET_ADDRESS, head)]
+    return [address_of(raw) for head in heads for raw in socket.dump(wire.GET_ADDRESS, head)]
 
 
 @lru_cache(REMEMBERED)
@@ -50,7 +50,7 @@ def details_of(raw: bytes) -> Any:
 
 
 @lru_cache(REMEMBERED)
-def _address(raw: bytes) -> AddressSeen:
+def address_of(raw: bytes) -> AddressSeen:
     _, length, flags, scope, index = wire.IFADDRMSG.unpack_from(raw)
     found = wire.attributes(raw, wire.IFADDRMSG.size)
     value = found.get(wire.IFA_LOCAL) or found[wire.IFA_ADDRESS]

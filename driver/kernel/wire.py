@@ -40,6 +40,7 @@ TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
 PROTOCOL = 0x66  # marks our routes
 MAIN_TABLE, LOCAL_TABLE = 254, 255
 HOST_SCOPE, LINK_SCOPE, GLOBAL_SCOPE = 254, 253, 0
+METRIC6 = 1024  # IP6_RT_PRIO_USER: of an IPv6 route that names none
 UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
 ONLINK = 4  # RTNH_F_ONLINK
 PERMANENT = 0x80  # NUD_PERMANENT
@@ -139,6 +140,8 @@ def pack_route(o: AnyRoute, index: int) -> bytes:
             scope = LINK_SCOPE
         if o.source is not None:
             ours += attribute(RTA_PREFSRC, o.source.packed)
+    if not isinstance(o, Local) and o.metric:
+        ours += attribute(RTA_PRIORITY, U32.pack(o.metric))
     family = family_of(destination.version)
     return RTMSG.pack(family, destination.prefixlen, 0, 0, table, PROTOCOL, scope, kind, flags) + ours
 
@@ -157,14 +160,14 @@ def read_route(route: bytes, dev: str) -> AnyRoute:
     family, length, _, _, _, _, _, kind, flags = RTMSG.unpack_from(route)
     found = attributes(route, RTMSG.size)
     destination = prefix(family, found.get(RTA_DST), length)
-    if kind == UNREACHABLE:
-        return Unreachable(destination)
     if kind == LOCAL:
         return Local(destination)
-    via, source = found.get(RTA_GATEWAY), found.get(RTA_PREFSRC)
-    return Route(
-        dev, destination, address(via) if via else None, address(source) if source else None, bool(flags & ONLINK)
-    )
+    metric = U32.unpack(found[RTA_PRIORITY])[0] if RTA_PRIORITY in found else 0
+    metric = 0 if family == socket.AF_INET6 and metric == METRIC6 else metric
+    if kind == UNREACHABLE:
+        return Unreachable(destination, metric)
+    via, source = (address(found[key]) if key in found else None for key in (RTA_GATEWAY, RTA_PREFSRC))
+    return Route(dev, destination, via, source, bool(flags & ONLINK), metric)
 
 
 def read_host_route(route: bytes) -> HostRoute | None:

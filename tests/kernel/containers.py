@@ -63,12 +63,42 @@ class Net:
     places: tuple[tuple[Place, Place], tuple[Place, Place]]
     tables: tuple[Nft, Nft]
     direct: bool
+    namespaces: list[str]  # deleted in the end
 
     def sets(self, host: int, *networks: int, published: tuple[Published, ...] = ()) -> Sets:
         """With both hosts as peers of these networks only, and ports that lead to the container in the first."""
         both = [network(number, self.backend, direct=self.direct) for number in (0, 1)]
         server = replace(endpoint(host, 0), published=published)
-        return sets(both, [m for n in networks for m in members(both[n], [remote(1 - host, n)])], [server], "eth0")
+        return sets(both, [m for n in networks for m in members(both[n], [remote(1 - host, n)])], [server], ["eth0"])
+
+    def local(self, *published: tuple[int, Published]) -> list[LocalNetwork]:
+        """The networks of the first host, each port with the number of the network whose container it leads to."""
+        return [
+            LocalNetwork(
+                network(n, self.backend, direct=self.direct),
+                (replace(endpoint(0, n), published=tuple(port for number, port in published if number == n)),),
+                (remote(1, n),),
+            )
+            for n in (0, 1)
+        ]
+
+    def behind_bridge(self, bridge: str, number: int) -> Place:
+        """A container of somebody else's on the first host: 172.NUMBER.0.2, behind a bridge that has 172.NUMBER.0.1;
+        fd99:NUMBER:: likewise."""
+        host = self.hosts[0]
+        name = f"{host.name}{bridge}"
+        ip("netns", "add", name)
+        self.namespaces.append(name)
+        host.ip("link", "add", bridge, "type", "bridge")
+        host.ip("link", "add", f"p{bridge}", "master", bridge, "type", "veth", "peer", "name", "eth0", "netns", name)
+        for netns, link, last in ((host.name, bridge, 1), (name, "eth0", 2)):
+            ip("addr", "add", f"172.{number}.0.{last}/16", "dev", link, netns=netns)
+            ip("addr", "add", f"fd99:{number}::{last}/64", "dev", link, "nodad", netns=netns)
+            ip("link", "set", link, "up", netns=netns)
+        host.ip("link", "set", f"p{bridge}", "up")
+        for gateway in (f"172.{number}.0.1", f"fd99:{number}::1"):
+            ip("route", "add", "default", "via", gateway, netns=name)
+        return Place(name, (f"172.{number}.0.2", f"fd99:{number}::2"))
 
     def settle(self, host: int, wanted: Sets) -> None:
         inside(self.hosts[host].name, lambda: self.tables[host].settle(wanted))
@@ -140,7 +170,7 @@ def connected(two_hosts: tuple[NamespaceHost, NamespaceHost], backend: str, *, d
                 actual = host.kernel.read()
                 for operation in plan(actual, goal(f"h{number}", host.kernel.underlay(None, ()), local, actual)):
                     host.kernel.apply(operation)
-        net = Net(two_hosts, backend, (places[0], places[1]), (Nft(), Nft()), direct)
+        net = Net(two_hosts, backend, (places[0], places[1]), (Nft(), Nft()), direct, made)
         for number in (0, 1):
             net.settle(number, net.sets(number, 0, 1))
         for host in two_hosts:

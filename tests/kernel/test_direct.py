@@ -2,18 +2,23 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
+from driver.forwarding import Forwarding
+from driver.kernel.flows import forget
 from driver.model import Published
+from driver.translations import changed, translations
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import BRIEF, Net, connected, udp_socket
-from tests.packets import send_frame, udp_packet
+from tests.kernel.containers import BRIEF, PATIENCE, Net, connected, endpoint, udp_socket
+from tests.packets import sctp_init, send_frame, udp_packet
 
-TCP, UDP = 6, 17
+TCP, UDP, SCTP = 6, 17, 132
 PUBLISHED = (
     Published(TCP, ip_address("0.0.0.0"), 8080, 80),
     Published(TCP, ip_address("::"), 8080, 80),
@@ -103,6 +108,62 @@ def test_udp_is_answered_from_the_published_port(net: Net) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
+def test_sctp_is_published_too(net: Net, version: int) -> None:
+    """By hand, since a kernel may translate SCTP and have no sockets of it."""
+    if net.hosts[0].run("sysctl", "net.netfilter.nf_conntrack_sctp_timeout_closed").returncode != 0:
+        pytest.skip("this kernel does not track SCTP")
+    port = Published(SCTP, ip_address("0.0.0.0" if version == 4 else "::"), 9899, 36412)
+    net.settle(0, net.sets(0, 0, 1, published=(port,)))
+
+    def raw() -> socket.socket:
+        return socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_RAW, SCTP)
+
+    with inside(net.places[0][0].namespace, raw) as listening, inside(net.hosts[1].name, raw) as client:
+        client.sendto(sctp_init(5000, 9899), (("192.0.2.1", "fd00:1::1")[version == 6], 0))
+        listening.settimeout(PATIENCE)
+        assert listening.recv(100)[20 if version == 4 else 0 :][:4] == struct.pack("!HH", 5000, 36412)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_flow_follows_its_published_port_to_another_container_and_from_nowhere(net: Net, version: int) -> None:
+    """The client sends from one port all the while, as a resolver or a game does."""
+    host, forwarding = net.hosts[0], Forwarding()
+    port = Published(UDP, ip_address("0.0.0.0" if version == 4 else "::"), 5353, 53)
+    to = (("192.0.2.1", "fd00:1::1")[version == 6], 5353)
+    first, second = (udp_socket(place.namespace, place.addresses[version == 6], 53) for place in net.places[0])
+
+    def lead(*published: tuple[int, Published]) -> None:
+        wanted = net.local(*published)
+        assert inside(host.name, lambda: forwarding.settle(host.kernel.underlay(None, ()), wanted, look=False)) == []
+
+    with first, second, udp_socket(net.hosts[1].name, ("192.0.2.2", "fd00:1::2")[version == 6]) as client:
+        lead((0, port))
+        client.sendto(b"one", to)
+        assert first.recv(100) == b"one"
+        lead((1, port))
+        client.sendto(b"two", to)
+        assert second.recv(100) == b"two"
+        lead()
+        client.sendto(b"three", to)
+        lead((0, port))
+        client.sendto(b"four", to)
+        assert first.recv(100) == b"four"
+
+
+def test_flows_that_do_not_come_in_by_a_published_port_go_on(net: Net) -> None:
+    """To the same port of another host, and to the container itself."""
+    host, port = net.hosts[0], Published(UDP, ip_address("0.0.0.0"), 5353, 53)
+    place, world = net.places[0][0], net.hosts[1]
+    with udp_socket(world.name, "192.0.2.2", 5353) as far, udp_socket(place.namespace, place.addresses[0]) as near:
+        near.sendto(b"out", ("192.0.2.2", 5353))
+        assert far.recv(100) == b"out"
+        forgotten = inside(
+            host.name, lambda: forget(changed({}, translations([replace(endpoint(0, 0), published=(port,))])))
+        )
+    assert forgotten == 0
+
+
+@pytest.mark.parametrize("version", [4, 6])
 def test_the_way_out_has_the_hosts_address(net: Net, version: int) -> None:
     place, world, here = net.places[0][0], ("192.0.2.2", "fd00:1::2"), ("192.0.2.1", "fd00:1::1")
     with (
@@ -118,14 +179,34 @@ def test_the_way_out_has_the_hosts_address(net: Net, version: int) -> None:
 
 def test_the_way_out_does_not_lead_into_a_bridge(net: Net) -> None:
     """As Docker's own are, where the bridge networks' containers live."""
-    host = net.hosts[0]
-    for words in ("link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0", "link set docker0 up"):
-        host.ip(*words.split())
-    host.ip(*["neigh", "add", "172.17.0.2", "lladdr", "02:00:00:00:00:09", "dev", "docker0"])
-    place = net.places[0][0]
+    place, foreign = net.places[0][0], net.behind_bridge("docker0", 17)
     with udp_socket(place.namespace, place.addresses[0]) as client:
-        client.sendto(b"hello", ("172.17.0.2", 7))
+        client.sendto(b"hello", (foreign.addresses[0], 7))
     net.await_counted(0, {"crossed": 1})
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_way_out_leads_by_whichever_bridge_has_a_default_route(net: Net, version: int) -> None:
+    """A host may reach the others by one interface and the world by another, which virtual machines share."""
+    host, place, router = net.hosts[0], net.places[0][0], net.behind_bridge("br0", 18)
+    there = router.addresses[version == 6]
+    host.ip("route", "replace", "default", "via", there)
+    underlay = host.kernel.underlay("eth0", ())
+    assert inside(host.name, lambda: Forwarding().settle(underlay, net.local(), look=False)) == []
+    client = udp_socket(place.namespace, place.addresses[version == 6])
+    with client, udp_socket(router.namespace, there, 7) as world:
+        client.sendto(b"hello", (there, 7))
+        assert world.recvfrom(100)[1][0] == ("172.18.0.1", "fd99:18::1")[version == 6]
+
+
+def test_a_published_port_leads_to_the_container_from_behind_a_bridge(net: Net) -> None:
+    """As from a container in one of Docker's own networks."""
+    foreign = net.behind_bridge("docker0", 17)
+    assert caller(net, foreign.namespace, "192.0.2.1", 8080) == "172.17.0.2"
+    assert caller(net, foreign.namespace, "172.17.0.1", 8080) == "172.17.0.2"
+    assert caller(net, foreign.namespace, "fd00:1::1", 8080) == "fd99:17::2"
+    assert caller(net, foreign.namespace, net.places[0][0].addresses[0], 80) == ""
+    assert net.counted(0).keys() == {"crossed"}
 
 
 def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:

@@ -208,6 +208,22 @@ def test_a_container_behind_a_bridge_cannot_claim_to_be_a_peer(net: Net, end: in
 
 
 @over_vxlan
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tunnel_of_somebody_else_at_the_same_port_goes_on(net: Net, version: int) -> None:
+    """As Docker's overlay beside a network of ours at port 4789: the kernel gives each packet to the device of its
+    network number. Neither host is a peer of ours here."""
+    for number, host in enumerate(net.hosts):
+        local, remote = HOSTS[number][version == 6], HOSTS[1 - number][version == 6]
+        tunnel = f"link add ov type vxlan id 4097 dstport 8479 learning local {local} remote {remote}"
+        for words in (tunnel, f"addr add 198.51.100.{number + 1}/24 dev ov", "link set ov up"):
+            host.ip(*words.split())
+        net.settle(number, net.sets(number))
+    receiver = udp_socket(net.hosts[0].name, "198.51.100.1", PORT)
+    assert arrives(udp_socket(net.hosts[1].name, "198.51.100.2"), receiver)
+    assert net.counted(0) == {}
+
+
+@over_vxlan
 def test_a_container_cannot_use_its_host_to_look_like_a_peer(net: Net) -> None:
     """Where somebody masquerades what leaves the host, a container would reach another host's tunnel as its host."""
     liar = net.places[0][0]

@@ -95,6 +95,9 @@ def test_a_crash_after_any_step_leaves_exactly_the_rest_to_do(two_hosts: Hosts, 
         "route del 10.240.2.0/26",
         "-6 route del fd77::200/122",
         "route replace 10.240.2.0/26 via 192.0.2.9 proto 102",
+        "route add 10.240.2.0/26 via 192.0.2.9 proto 102 metric 50",
+        "-6 route add fd77::200/122 via fd00:1::9 proto 102 metric 1",
+        "-6 route add unreachable fd77::200/122 proto 102 metric 2",
         "neigh del 10.240.2.0 dev fl.7",
         "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud permanent",
         "addr del 10.240.1.1/32 dev fl.7",
@@ -201,14 +204,21 @@ def test_prefixes_in_use_are_those_of_routes_and_interfaces(two_hosts: Hosts) ->
         "neigh add 10.240.3.0 lladdr 02:00:00:00:00:99 dev fl.7 nud permanent",
         "route replace 10.240.2.0/26 via 192.0.2.9 proto 102",
         "route add 10.240.3.0/26 via 192.0.2.9 proto 102",
+        "route add 10.240.2.0/26 via 192.0.2.9 proto 102 metric 50",
         "addr add 10.240.1.9/32 dev fl.7",
         "link set fl.7 mtu 1300",
         "link set fl.7 address 02:00:00:00:00:98",
         "link set fl.7 name lost",
         "link set fl.7 down",
         "link del fl.7",
+        "link set fl.7 name vethlost",
         "link set flv1 down",
+        "link set flv1 mtu 1300",
+        "link set flv1 name lost",
+        "link set flv1 name vethlost",
         "addr del 10.240.0.1/32 dev flv1",
+        "addr add 10.240.0.9/32 dev flv1",
+        "route add 10.240.1.5/32 dev flv1 proto 102",
         "link set eth0 mtu 1400",
         "link set eth0 down",
         "addr del 192.0.2.1/24 dev eth0",
@@ -241,13 +251,13 @@ def test_links_that_are_gone_are_forgotten(two_hosts: Hosts) -> None:
     a, _ = two_hosts
     a.kernel.add_veth("flv1", "flc1", 1450)
     notices = Notices(a.name)
-    known = dict(notices._names)
+    known = dict(notices._links)
     for number in range(5):
         a.kernel.add_veth(f"flv2{number}", f"flc2{number}", 1450)
         a.kernel.delete_link(f"flv2{number}")
     notices.wait()
-    assert notices._names != known
-    while notices._names != known:
+    assert notices._links != known
+    while notices._links != known:
         notices.wait()
     notices.close()
 

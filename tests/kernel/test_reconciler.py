@@ -1,24 +1,27 @@
 """When a pass looks at the kernel, and when it knows: in a namespace, with all but the firewall as it is."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 import pytest
 
+from driver.endpoints import attach
 from driver.errors import KernelError
 from driver.forwarding import Forwarding
+from driver.goal import LocalNetwork
 from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
-from driver.model import Network
+from driver.model import Endpoint, Network
 from driver.reconciler import Reconciler
 from driver.state import State
 from driver.view import View
 from store import records
 from store.codec import encode
 from store.memory import MemoryStore
-from tests.kernel.conftest import NamespaceHost
+from tests.kernel.conftest import NamespaceHost, inside
 
 POOL = ip_network("10.240.0.0/18")
 NET = Network("n", (POOL,), (POOL[1],), "vxlan", 7, 8479, None, False, (ip_address("10.240.1.1"),))
@@ -35,7 +38,7 @@ class Counted(Kernel):
 
 class Bed:
     def __init__(self, host: NamespaceHost) -> None:
-        journal = Journal(MemoryStore())
+        self.journal = journal = Journal(MemoryStore())
         journal.put_network(NET)
         peer = records.Peer("h2", (ip_address("192.0.2.2"),))
         spec = records.NetworkSpec((POOL,), NET.gateways, "vxlan", 7, 8479, None, False)
@@ -50,19 +53,32 @@ class Bed:
         self.view = self.view.after({records.block_key(POOL, BLOCKS[number]): value})
         self.reconciler.view_changed()
 
+    def attach(self) -> Endpoint:
+        """As Docker's requests do it, beside the reconciler."""
+        endpoint = Endpoint("e" * 64, NET.id, (ip_address("10.240.1.5"),), "02:00:00:00:00:05", mtu=1450)
+        self.journal.put_endpoint(endpoint)
+        inside(self.host.name, lambda: attach(self.host.kernel, NET, endpoint, 1450))
+        return endpoint
+
     def has_route(self, number: int) -> bool:
         return str(BLOCKS[number]) in self.host.ip("route")
 
 
 @pytest.fixture
 def bed(two_hosts: tuple[NamespaceHost, NamespaceHost], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])  # it would be the machine's own
+    replace_forwarding(monkeypatch)
     made = Bed(two_hosts[0])
     made.tell(0, "h2")
     made.reconciler.start()
     made.reconciler.settle(["fl.7"])
     yield made
     made.reconciler.stop()
+
+
+def replace_forwarding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the machine's own."""
+    monkeypatch.setattr(Forwarding, "admit", lambda *_: None)
+    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
 
 
 def soon(condition: Callable[[], bool]) -> bool:
@@ -79,6 +95,30 @@ def test_what_others_tell_is_carried_out_without_a_look_at_the_kernel(bed: Bed) 
     bed.tell(0, None)
     assert soon(lambda: not bed.has_route(0))
     assert Counted.reads == before
+
+
+@pytest.mark.parametrize("looking", [False, True])
+def test_a_peer_is_let_in_before_the_way_to_it_and_kept_until_the_way_is_gone(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, looking: bool
+) -> None:
+    """So that what is sent there is answered from the first packet to the last."""
+    done: list[tuple[str, bool, bool]] = []
+
+    def note(what: str, networks: Sequence[LocalNetwork]) -> list[str]:
+        known = any(BLOCKS[1] in remote.blocks for local in networks for remote in local.remotes or ())
+        done.append((what, known, bed.has_route(1)))
+        return []
+
+    monkeypatch.setattr(Forwarding, "admit", lambda _, underlay, networks: note("admit", networks))
+    monkeypatch.setattr(Forwarding, "settle", lambda _, underlay, networks, look: note("settle", networks))
+    if looking:
+        monkeypatch.setattr(bed.reconciler, "_follow", lambda *_: False)
+    for there in (True, False):
+        done.clear()
+        bed.tell(1, "h2" if there else None)
+        assert soon(partial(done.__contains__, ("settle", there, there)))
+        assert ("admit", there, not there) in done
+        assert ("settle", there, not there) not in done
 
 
 def test_where_the_kernel_does_not_stand_as_it_was_known_the_pass_looks(bed: Bed) -> None:
@@ -114,7 +154,7 @@ def test_a_pass_that_breaks_off_is_a_failure_for_whoever_waits(bed: Bed, monkeyp
     with pytest.raises(KernelError, match="no memory"):
         bed.reconciler.settle(["fl.7"])
     monkeypatch.undo()
-    monkeypatch.setattr(Forwarding, "settle", lambda *_, look: [])
+    replace_forwarding(monkeypatch)
     bed.reconciler.settle(["fl.7"])
 
 
@@ -141,3 +181,48 @@ def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Be
     listener.stop()  # with what it hears next
     bed.host.ip("route", "replace", str(BLOCKS[1]), "via", "192.0.2.77", "proto", "102")
     assert soon(lambda: "192.0.2.77" not in bed.host.ip("route"))
+
+
+@pytest.fixture
+def listening(bed: Bed) -> Iterator[Bed]:
+    """To what the kernel tells, as in earnest."""
+    notices = Notices(bed.host.name, bed.reconciler.expects)
+    listener = Listener(bed.reconciler.poke, lambda: notices)
+    listener.start()
+    yield bed
+    listener.stop()
+    bed.host.ip("link", "add", "last", "type", "bridge")  # what it hears next is the last
+
+
+def test_a_container_that_comes_is_no_reason_to_look(listening: Bed) -> None:
+    before = Counted.reads
+    listening.attach()
+    time.sleep(3 * COALESCE)
+    assert Counted.reads == before
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "link set {dev} name lost",
+        "link set {dev} name vethlost",
+        "link set {dev} mtu 1300",
+        "link set {dev} down",
+        "addr add 10.240.0.9/32 dev {dev}",
+        "addr del 10.240.0.1/32 dev {dev}",
+        "route del 10.240.1.5",
+        "route replace 10.240.1.5 dev fl.7 proto 102",
+        "route add 10.240.1.6 dev {dev} proto 102",
+        "route add 10.240.1.5 dev fl.7 proto 102 metric 7",
+    ],
+)
+def test_harm_to_a_containers_link_is_healed_before_the_next_sweep(listening: Bed, harm: str) -> None:
+    dev = listening.attach().host_link
+    listening.reconciler.settle([dev])
+
+    def state() -> set[str]:
+        return {str(o) for o in listening.host.kernel.read().values()}
+
+    before = state()
+    listening.host.ip(*harm.format(dev=dev).split())
+    assert soon(lambda: state() == before), before ^ state()

@@ -36,6 +36,7 @@ def test_a_networks_pools_reach_each_other_and_no_others() -> None:
     assert found["within6"] == {"fd77::/64 . fd77::/64"}
     assert found["pools4"] == {"10.240.0.0/18", "10.241.0.0/18", "10.250.0.0/24"}
     assert found["tunnels"] == found["vxlans"] == {"8479"}
+    assert found["vnis"] == {"8479 . 7"}
 
 
 def test_a_tunnel_takes_packets_from_where_a_peer_is_reached_and_from_where_it_sends() -> None:
@@ -83,7 +84,7 @@ def test_published_ports_of_every_address_and_of_one() -> None:
         Published(17, ip_address("127.0.0.1"), 53, 5353),
     )
     endpoint = Endpoint("e", "web", (ip_address("10.240.1.5"), ip_address("fd77::105")), "02:00:00:00:00:05", published)
-    found = sets([direct, DB], [], [endpoint], "eth0")
+    found = sets([direct, DB], [], [endpoint], ["eth0"])
     assert found["everywhere4"] == {"6 . 8080 : 10.240.1.5 . 80"}
     assert found["everywhere6"] == {"6 . 8080 : fd77::105 . 80"}
     assert found["published4"] == {"17 . 127.0.0.1 . 53 : 10.240.1.5 . 5353"}

@@ -1,9 +1,18 @@
-"""The network as the cluster knows it and as this host keeps it say the same."""
+"""The network as the cluster knows it and as this host keeps it say the same; and how published ports end."""
 
+from collections.abc import Collection
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
+from typing import Any, cast
 
-from driver.network_driver import _local, _spec
+import pytest
+
+from driver.errors import NetworkConflict
+from driver.journal import Journal
+from driver.model import Endpoint, PortRequest
+from driver.network_driver import NetworkDriver, _local, _spec
+from driver.ports import Ports
+from store.memory import MemoryStore
 from store.records import NetworkSpec
 
 SPEC = NetworkSpec(
@@ -27,3 +36,42 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
     assert all(getattr(SPEC, name) != getattr(unset, name) for name in kept)
     assert _spec(_local("n", SPEC, SPEC.mtu)) == SPEC
     assert _spec(replace(_local("n", SPEC, None), mtu=None)) == replace(SPEC, mtu=None)
+
+
+class Elsewhere:
+    """What a driver has beside it here: it notes what would be looked at and removed."""
+
+    def __init__(self) -> None:
+        self.looks, self.removed = 0, list[str]()
+
+    def settle(self, about: Collection[str]) -> None:
+        pass
+
+    def poke(self) -> None:
+        self.looks += 1
+
+    def remove(self, link: str) -> None:
+        self.removed.append(link)
+
+
+@pytest.mark.parametrize("end", ["withdraw_ports", "leave", "delete_endpoint"])
+def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None:
+    """dockerd forgets to revoke what an earlier dockerd has published."""
+    journal, elsewhere = Journal(MemoryStore()), Elsewhere()
+    ports = Ports(journal.all_endpoints)
+    others = cast(Any, elsewhere)
+    driver = NetworkDriver(journal, others, others, others, ports, others)
+    first, second = (Endpoint(name, "n", (ip_address("10.240.1.5"),), "02:00:00:00:00:05") for name in "ef")
+    journal.put_network(_local("n", replace(SPEC, internal=False), None))
+    journal.put_endpoint(first)
+    driver.publish_ports("n", first.id, [PortRequest(17, 53, ip_address("127.0.0.1"), 0, 0)])
+    [published] = journal.endpoint("n", first.id).published
+    again = PortRequest(17, 53, published.host_address, published.host_port, published.host_port)
+    with pytest.raises(NetworkConflict, match="is taken"):
+        ports.take(second, [again])
+    before = elsewhere.looks
+    getattr(driver, end)("n", first.id)
+    assert not any(endpoint.published for endpoint in journal.all_endpoints())
+    assert elsewhere.looks > before
+    assert ports.take(second, [again])
+    ports.release(second.id)
