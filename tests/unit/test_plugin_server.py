@@ -336,7 +336,7 @@ def test_a_socket_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_gunicorn_closes_each_connection_and_waits_for_slow_calls() -> None:
     options = server.options(Settings(), [], Systemd())
-    assert (options["workers"], options["threads"], options["keepalive"]) == (1, 8, 0)
+    assert (options["workers"], options["threads"], options["keepalive"]) == (1, 32, 0)
     assert options["timeout"] >= 60
     assert options["control_socket_disable"]
 
