@@ -72,7 +72,7 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         store=SimpleNamespace(read=lambda prefix: Snapshot(leases, 1)),
         away=lambda: None,
         ours=lambda: Ours(networks, endpoints, {}, {("", pool): {}}, {("", pool): (remote(0, 0).blocks[0],)}),
-        watch=SimpleNamespace(view=lambda: SimpleNamespace(remotes=lambda n, host: by_id[n.id])),
+        watch=SimpleNamespace(view=lambda: SimpleNamespace(remotes=lambda n, host: by_id[n.id], entries={})),
         tenancy=SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None, period=50.0),
         reclaimer=SimpleNamespace(silences=dict),
         reconciler=SimpleNamespace(faults=list, underlay_seen=here),
