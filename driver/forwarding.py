@@ -36,8 +36,10 @@ class Forwarding:
         settled = self._settled
         try:
             self._want(underlay, networks)
+            if self._settled:
+                return
             admitted = admitting(self._standing, self._wanted)
-            if not self._settled and admitted != self._standing:
+            if admitted != self._standing:
                 alone = self._put(admitted)
                 self._settled = settled and alone and admitted == self._wanted
         except KernelError:
@@ -88,7 +90,7 @@ class Forwarding:
                 sysctl.ensure_forwarding(version, dev)
 
     def _put(self, wanted: Sets) -> bool:
-        """Whether nobody else has changed rules since the last time."""
+        """Make our table exactly this; whether nobody else has changed rules since the last time."""
         alone = not self.disturbed()
         next_one = self._generation + self._nft.settle(wanted)
         self._standing = wanted

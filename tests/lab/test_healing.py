@@ -49,6 +49,7 @@ TUNNEL = [
     "bridge fdb replace {mac} dev {dev} dst 172.31.0.1",
     "bridge fdb add 02:00:00:00:00:99 dev {dev} dst 172.31.0.1",
     "ip link set {dev} type vxlan local 172.31.0.99",
+    "ip link set {pair} name lost",
 ]
 HARM = [("vxlan", harm) for harm in [*EVERYWHERE, *TUNNEL]] + [("host-gw", harm) for harm in EVERYWHERE]
 
