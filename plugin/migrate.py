@@ -1,5 +1,6 @@
 """Moves what a host keeps in its own SQLite store to the cluster's Consul, so that its networks go on there."""
 
+from ipam.tenancy import forget_store
 from store import records
 from store.codec import decode, encode
 from store.feed import FEED
@@ -12,11 +13,14 @@ class Collision(Exception):
     """The cluster has something that this host's networks would clash with."""
 
 
-def migrate(source: Store, target: Store) -> int:
-    """Copy every key; returns how many. Running it again after a failure is fine.
+NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
+
+
+def migrate(source: Store, target: Store, local: Store) -> int:
+    """Copy every key; returns how many. Running it again after a failure is fine. `local` are this host's own records.
 
     Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise."""
-    ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(FEED)}
+    ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
     index = decode(records.Index, ours.pop(records.INDEX)) if records.INDEX in ours else records.Index()
     theirs = {key: entry.value for key, entry in target.read("").entries.items()}
     _refuse_collisions(index, ours, theirs)
@@ -24,6 +28,7 @@ def migrate(source: Store, target: Store) -> int:
     for key, value in ours.items():
         if key not in theirs and not target.commit(Put(key, value, ABSENT)):
             raise Contended(f"{key}: another host wrote it meanwhile; run the command again")
+    forget_store(local)
     return len(ours)
 
 
