@@ -52,6 +52,12 @@ def has_forgotten(memory: Memory | None, host: records.Host | None, epoch: recor
     return epoch.gone == memory.gone if host is None else host.beat < memory.beat
 
 
+def has_missed(memory: Memory | None, epoch: records.Epoch) -> bool:
+    """In a later epoch than the remembered: whether one was settled while the host was away, so that what it held was
+    free to be taken. Pure."""
+    return memory is not None and (epoch.settled or epoch.number > memory.number + 1)
+
+
 def watched_on(watched: Watched | None, epoch: records.Epoch, now: float, period: float) -> Watched | None:
     """After one more look at the epoch; None once it is settled. Pure."""
     if epoch.settled:

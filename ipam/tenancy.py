@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ipam.epoch import WATCHED, Epochs, Memory, read_epoch
+from ipam.epoch import WATCHED, Epochs, Memory, has_missed, read_epoch
 from store import records
 from store.codec import decode, encode
 from store.interface import ABSENT, Check, Contended, Delete, Entry, Put, Store, StoreUnavailable
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 MARGIN = 0.1  # of the lease time
 BEATS = 12  # in one lease time, at least
 LONGEST_PERIOD = 60.0  # seconds between two beats
-LEASE = "lease"  # this host's own record of its last beat
 QUIET_PERIODS = 3  # after so many without a beat, one is tried before an address is given out
 
 
@@ -78,7 +77,7 @@ class LastBeat:
     boot: float
     wall: float
     ttl: float | None = None  # that the beat told the others, in seconds
-    memory: Memory | None = None  # none of a store that this host has never been in
+    memory: Memory | None = None  # none of a store that was this host's own
     lost: bool = False  # the lease that it kept is lost, and nothing was compared with the store since
 
 
@@ -96,27 +95,23 @@ class Identity:
     instance: str
 
 
-def forget_store(local: Store) -> None:
-    """This host's networks move to another store, which never knew what this host remembers of the one before."""
-    last = LocalRecords(local, LEASE, LastBeat, str)
-    if (beat := last.records.get("")) is not None:
-        last.put("", replace(beat, memory=None))
-
-
 def period_of(ttl: float) -> float:
     """Seconds between the beats of a host with that lease time."""
     return min(LONGEST_PERIOD, ttl / BEATS)
 
 
 class Tenancy:
-    def __init__(self, store: Store, local: Store, host: str, ttl: float, clock: Clock | None = None) -> None:
-        """`ttl` in seconds: how long a silent host keeps what it holds."""
+    def __init__(
+        self, store: Store, local: Store, host: str, ttl: float, clock: Clock | None = None, *, alone: bool = False
+    ) -> None:
+        """`ttl` in seconds: how long a silent host keeps what it holds. `alone` if the store is this host's own:
+        what that forgets is nobody else's."""
         clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._verify: Callable[[], None] = lambda: None
         self._ended = False
-        self._store, self._host, self._ttl, self._clock = store, host, ttl, clock
-        self._last = LocalRecords(local, LEASE, LastBeat, str)
+        self._store, self._host, self._ttl, self._clock, self._alone = store, host, ttl, clock, alone
+        self._last = LocalRecords(local, "lease", LastBeat, str)
         self._identity = LocalRecords(local, "identity", Identity, str)
         if "" not in self._identity.records:
             self._identity.put("", Identity(uuid.uuid4().hex))
@@ -202,12 +197,12 @@ class Tenancy:
             self._refuse_twin(known)
             epoch, forgot = self._epochs.enter(self._memory, known, self._clock.boot())
             self.epoch, self._tells_again = epoch.id, False
+            if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
+                self._lose()
             if forgot and not epoch.settled:
                 self._tell_again()
-            elif forgot or known is None or known.reclaimed:
-                self._lose()
             beat = 1 + max(known.beat if known else 0, self._memory.beat if self._memory else 0)
-            memory = Memory(epoch.id, epoch.number, beat, epoch.gone)
+            memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
@@ -222,7 +217,7 @@ class Tenancy:
     @property
     def _memory(self) -> Memory | None:
         last = self._last.records.get("")
-        return last.memory if last else None
+        return last.memory if last and not self._alone else None
 
     def _lose(self) -> None:
         """The fence goes up first and stays up over a crash: nothing is given out unverified."""
@@ -246,8 +241,8 @@ class Tenancy:
         """Not behind the fence: what was this host's may be another's, which has not told the store yet."""
         if self._is_fenced():
             raise StoreForgot(
-                f"the store has lost what it knew while this host was silent for {_duration(self.silence())}: other "
-                "hosts must tell it first what they hold"
+                "the store has lost what it knew, and what this host held may be others' by now: they must tell the "
+                "store first what they hold"
             )
         log.warning("the store has lost what it knew, and is told again", extra={"host": self._host})
         self._tells_again = True

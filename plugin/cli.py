@@ -1,7 +1,7 @@
 """The command `flannelpy`. Imports what a command needs when it runs, so that `--help` is quick."""
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -100,18 +100,18 @@ def migrate(url: str, **flags: str | None) -> None:
     """Move this host's networks from its embedded store to a Consul; flannelpy must be stopped meanwhile."""
     from plugin import state_dir
     from plugin.migrate import migrate as move
-    from plugin.stores import open_local, open_store
+    from plugin.stores import open_store
 
     with sentences():
         settings = read_service_settings({**flags, "store": "sqlite"})
         target = read_service_settings({**flags, "store": url})
-        with (
-            state_dir.claim(settings.state_dir),
-            closing(open_store(settings)) as source,
-            closing(open_store(target)) as cluster,
-            closing(open_local(settings)) as local,
-        ):
-            moved = move(source, cluster, local)
+        with state_dir.claim(settings.state_dir):
+            source, cluster = open_store(settings), open_store(target)
+            try:
+                moved = move(source, cluster)
+            finally:
+                source.close()
+                cluster.close()
         click.echo(f"{moved} keys moved; start flannelpy with FLANNELPY_STORE={target.store}")
 
 

@@ -1,6 +1,5 @@
 """Moves what a host keeps in its own SQLite store to the cluster's Consul, so that its networks go on there."""
 
-from ipam.tenancy import forget_store
 from store import records
 from store.codec import decode, encode
 from store.feed import FEED
@@ -16,8 +15,8 @@ class Collision(Exception):
 NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
 
 
-def migrate(source: Store, target: Store, local: Store) -> int:
-    """Copy every key; returns how many. Running it again after a failure is fine. `local` are this host's own records.
+def migrate(source: Store, target: Store) -> int:
+    """Copy every key; returns how many. Running it again after a failure is fine.
 
     Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise."""
     ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
@@ -28,7 +27,6 @@ def migrate(source: Store, target: Store, local: Store) -> int:
     for key, value in ours.items():
         if key not in theirs and not target.commit(Put(key, value, ABSENT)):
             raise Contended(f"{key}: another host wrote it meanwhile; run the command again")
-    forget_store(local)
     return len(ours)
 
 

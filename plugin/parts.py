@@ -41,9 +41,10 @@ from plugin.addressing import Addressing, assemble_addressing
 from plugin.naming import assemble_naming, forget_services
 from plugin.settings import REQUIRED, Settings
 from plugin.spreading import assemble_spreading
-from plugin.stores import open_local, open_stores
+from plugin.stores import open_stores
 from store.breaker import Breaker
 from store.interface import Store, reconnect
+from store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,10 @@ class Parts:
 def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
-    local = open_local(settings)
+    local = SqliteStore(settings.state_dir / "host.db")
     store, catalog = open_stores(settings, metrics.store_call)
-    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock)
+    alone = settings.store.scheme == "sqlite"
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()])
     key = HostKey(settings.state_dir / "wireguard.key")

@@ -16,11 +16,6 @@ def open_store(settings: Settings) -> Store:
     return open_stores(settings)[0]
 
 
-def open_local(settings: Settings) -> Store:
-    """This host's own records."""
-    return SqliteStore(settings.state_dir / "host.db")
-
-
 def open_stores(settings: Settings, told: Told = lambda *_: None) -> tuple[Store, Catalog | None]:
     """What the hosts share, and where services can be registered; `told` hears how long each call took."""
     if settings.store.scheme == "sqlite":

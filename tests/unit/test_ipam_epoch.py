@@ -1,14 +1,13 @@
 """A store that was emptied or restored from a backup: nothing is given twice, and everything is told again."""
 
-from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ipam.epoch import Memory, Watched, has_forgotten, watched_on
+from ipam.epoch import Memory, Watched, has_forgotten, has_missed, watched_on
 from ipam.errors import AddressTaken
 from ipam.model import PoolId
-from ipam.tenancy import LeaseLapsed, StoreForgot, forget_store
+from ipam.tenancy import LeaseLapsed, StoreForgot, Tenancy
 from store import records
 from store.codec import decode
 from store.interface import StoreUnavailable
@@ -83,6 +82,18 @@ def test_a_store_has_forgotten_when_it_shows_less_than_at_the_last_beat(
     memory: Memory | None, host: records.Host | None, standing: records.Epoch | None, forgot: bool
 ) -> None:
     assert has_forgotten(memory, host, standing) == forgot
+
+
+@pytest.mark.parametrize(
+    ("standing", "missed"),
+    [
+        (records.Epoch("f", 4, settled=False), False),
+        (records.Epoch("f", 4, settled=True), True),
+        (records.Epoch("g", 5, settled=False), True),  # that between the two may have been settled
+    ],
+)
+def test_an_epoch_that_was_settled_without_a_host_is_missed_by_it(standing: records.Epoch, missed: bool) -> None:
+    assert has_missed(MEMORY, standing) == missed
 
 
 def test_only_time_that_was_watched_without_a_gap_settles_an_epoch() -> None:
@@ -254,7 +265,7 @@ def test_a_host_behind_its_fence_takes_nothing_back_before_the_others(cluster: C
     restore(cluster.store, old)
     b.line.cut = False
     a.tenancy.beat()
-    with pytest.raises(StoreForgot, match="other hosts must tell it first what they hold"):
+    with pytest.raises(StoreForgot, match="they must tell the store first what they hold"):
         b.tenancy.beat()
     with pytest.raises(StoreUnavailable):
         b.give(pool, address)
@@ -262,6 +273,30 @@ def test_a_host_behind_its_fence_takes_nothing_back_before_the_others(cluster: C
     b.tenancy.beat()
     assert not b.journal.pool(SMALL).is_given(ip_address(address))
     assert owners(cluster, SMALL)[block_of(a, address)] == "a"
+
+
+def test_a_host_that_missed_an_epoch_takes_nothing_back_in_the_next_one(cluster: Cluster, a: Host, b: Host) -> None:
+    """b is cut off while all that it holds is free to be taken; then the store forgets once more."""
+    pool = a.create(SMALL)
+    b.create(SMALL)
+    address = str(b.give(pool).ip)
+    block = block_of(b, address)
+    b.line.cut = True
+    empty(cluster)
+    periods_pass(a, count=4)
+    assert str(a.give(pool, address).ip) == address
+    b.clock.now += 5 * b.tenancy.period
+    empty(cluster)
+    a.tenancy.beat()
+    b.line.cut = False
+    with pytest.raises(StoreForgot):
+        b.tenancy.beat()
+    with pytest.raises(StoreUnavailable):
+        b.give(pool)
+    periods_pass(a, count=4)
+    b.tenancy.beat()
+    assert owners(cluster, SMALL)[block] == "a"
+    assert block not in b.journal.pool(SMALL).blocks
 
 
 def test_reserved_addresses_in_blocks_at_hand_stay_reserved(cluster: Cluster, a: Host) -> None:
@@ -322,17 +357,25 @@ def test_a_host_given_up_by_a_person_is_no_sign_that_the_store_forgot(cluster: C
     assert b.give(PoolId(WEB))
 
 
-@pytest.mark.parametrize("how", [lambda host: host.tenancy.end(), lambda host: forget_store(host.disk)])
-def test_who_left_or_moved_to_another_store_misses_nothing_there(
-    cluster: Cluster, a: Host, how: Callable[[Host], None]
-) -> None:
+def test_who_left_misses_nothing_in_another_store(cluster: Cluster, a: Host) -> None:
     a.create()
-    how(a)
+    a.tenancy.end()
     a.restart()
     cluster.store = MemoryStore()
-    b = cluster.host("b")
-    b.create()
+    cluster.host("b").create()
     a.tenancy.beat()
     standing = epoch(cluster)
     assert standing
     assert standing.settled
+
+
+def test_a_host_misses_nothing_in_a_store_of_its_own_nor_of_that_in_the_clusters(cluster: Cluster, a: Host) -> None:
+    a.create()
+    own, shared = MemoryStore(), cluster.store
+    for store, alone in ((own, True), (shared, False)):
+        cluster.store, a.tenancy = store, Tenancy(a.line, a.disk, "a", TTL, a.clock, alone=alone)
+        a.tenancy.on_loss(a.ipam.verify)
+        a.tenancy.beat()
+        standing = epoch(cluster)
+        assert standing
+        assert standing.settled
