@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from driver.membership import close_network
+from ipam.epoch import one_more_gone
 from ipam.pools import close_pool
 from ipam.tenancy import Clock
 from store import records
 from store.codec import BadRecord, decode, encode
 from store.feed import MAX_CHANGES
-from store.interface import Check, Delete, Put, Snapshot, Store
+from store.interface import Check, Contended, Delete, Put, Snapshot, Store
 from store.space import Space
+from store.update import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +112,21 @@ def give_up(store: Store, host: str, version: int) -> bool:
     if freed is None:
         return False
     close_empty(store)  # before the record goes: a crash in between leaves it, and all of this is done again
-    if not store.commit(Delete(records.host_key(host), entry.version)):
+    if not _remove_record(store, host, entry.version):
         return False
     log.warning("host given up: what it held is free", extra={"host": host, "keys": freed})
     return True
+
+
+def _remove_record(store: Store, host: str, version: int) -> bool:
+    """False if it is not at `version` any more."""
+    for _ in range(ATTEMPTS):
+        if store.commit(Delete(records.host_key(host), version), *one_more_gone(store)):
+            return True
+        entry = store.get(records.host_key(host))
+        if entry is None or entry.version != version:
+            return False
+    raise Contended(f"host {host} is not given up: other hosts kept changing {records.EPOCH}; try again")
 
 
 def _free_all(store: Store, host: str, mark: Check) -> int | None:

@@ -1,5 +1,5 @@
 """The blocks that this host holds: taking them, having the next one in hand, and looking again at all of them after a
-lost lease."""
+lost lease, or in a store that has forgotten."""
 
 import logging
 
@@ -68,7 +68,7 @@ class Holdings:
         except (PoolExhausted, PoolConflict) as error:
             log.debug("no next block", extra={"pool": pool_id, "why": error})
 
-    # after a lost lease
+    # after a lost lease, and in a store that has forgotten
 
     def verify(self) -> None:
         """What is still ours, or free and ours again, stays; the rest is lost, and said so."""
@@ -85,14 +85,15 @@ class Holdings:
             log.error("pool lost: the cluster has another use for it by now", extra={"pool": pool, "why": error})
             for block in list(journal.blocks):
                 self._lose_block(pool, block)
+        self._lending.strike_hearsay(pool, tuple(journal.blocks), tuple(journal.lent))
         for block, held in list(journal.blocks.items()):
-            claim = self._pools.retake_block(pool, block)
+            claim = self._pools.retake_block(pool, block, held.reserved)
             if claim is None:
                 self._lose_block(pool, block)
             else:
                 self._add_block(pool, claim, dockers=held.dockers)
-        mine = self._lending.borrowed_by_me(pool)
-        for address in [a for a, lease in journal.leases.items() if lease.kind == BORROWED and a not in mine]:
+        borrowed = [address for address, lease in journal.leases.items() if lease.kind == BORROWED]
+        for address in [a for a in borrowed if not self._lending.confirm(pool, a)]:
             journal.forget(address)
             log.error("borrowed address lost; if in use here, it may be in use elsewhere", extra={"address": address})
 

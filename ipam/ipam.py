@@ -51,6 +51,7 @@ class Ipam:
     def request_pool(self, request: PoolRequest) -> tuple[PoolId, IPNetwork]:
         block_prefix = block_option(request)
         self._tenancy.insist()
+        self._tenancy.check_new()
         if request.pool is None:
             if request.range is not None:
                 raise BadRequest(f"--ip-range {request.range} needs a --subnet that holds it")
@@ -85,6 +86,7 @@ class Ipam:
     def adopt(self, pool: IPNetwork, gateway: IPAddress) -> str | None:
         """Hold a pool whose addresses Docker's own IPAM gives out, until `disown`; why not, if others use it."""
         self._tenancy.insist()
+        self._tenancy.check_new()
         with self._ledger.lock(pool):
             self._end_half_done_leave(pool)
             try:

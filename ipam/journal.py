@@ -147,6 +147,11 @@ class PoolJournal:
         lease = self.leases.get(address)
         return lease is not None and lease.released is None
 
+    @property
+    def lent(self) -> list[IPAddress]:
+        """The addresses of ours that other hosts have."""
+        return [address for address, lease in self.leases.items() if lease.kind == LENT and lease.released is None]
+
     def give(self, pool_id: PoolId, address: IPAddress, kind: str) -> None:
         self._leases.put(address, Lease(str(pool_id), kind, since=self._clock()))
         if book := self._book_of(address):

@@ -14,9 +14,10 @@ from ipam.pools import HeldElsewhere
 from ipam.tenancy import Tenancy
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Check, Delete, Entry, Put, Store
+from store.interface import ABSENT, Check, Contended, Delete, Entry, Put, Store
 from store.ip import IPAddress, IPNetwork
 from store.shared import remove_member
+from store.update import ATTEMPTS
 
 PATIENCE = 3.0  # seconds to wait for a holder's answer
 HEARSAY = 0.5  # seconds after which everybody has told which addresses came back
@@ -57,7 +58,7 @@ class Lending:
         if block is None or decode(records.Block, block.value).host != asked.holder:
             raise AddressTaken(f"the block of address {asked.address} has just changed hands; try again")
         holder = Check(records.block_key(asked.pool, asked.block), block.version)
-        if not self._store.commit(holder, self._tenancy.check(), wish):
+        if not self._store.commit(holder, *self._tenancy.check_new(), wish):
             standing = self._wanted(asked.pool, asked.address)
             if standing is None or standing[0].host != self._host:
                 raise AddressTaken(
@@ -89,6 +90,26 @@ class Lending:
         """A borrowed address belongs to its block's holder again. One that is not ours is left alone."""
         if self.borrower(pool, address) == self._host:
             remove_member(self._store, records.borrowed_key(pool, address))
+
+    def confirm(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Whether a borrowed address is still this host's; a store that has forgotten the loan is told again."""
+        key, mine = records.borrowed_key(pool, address), records.Borrowed(self._host, self._tenancy.epoch)
+        for _ in range(ATTEMPTS):
+            entry = self._store.get(key)
+            loan = decode(records.Borrowed, entry.value) if entry else None
+            if not (loan and loan.host == self._host) and not self._tenancy.is_hearsay(loan):
+                return False
+            if self._store.commit(self._tenancy.check(), Put(key, encode(mine), entry.version if entry else ABSENT)):
+                return True
+        raise Contended(f"{key}: other hosts kept writing it; try again")
+
+    def strike_hearsay(self, pool: IPNetwork, held: Collection[IPNetwork], lent: Collection[IPAddress]) -> None:
+        """Remove loans of addresses in these blocks of ours that only a backup tells of: all but of those `lent`."""
+        for key, entry in self._store.read(records.borrowed_prefix(pool)).entries.items():
+            address = records.address_of_key(key)
+            ours = address not in lent and any(address in block for block in held)
+            if ours and self._tenancy.is_hearsay(decode(records.Borrowed, entry.value)):
+                self._store.commit(self._tenancy.check(), Delete(key, entry.version))
 
     def borrowed_by_me(self, pool: IPNetwork) -> set[IPAddress]:
         return {address for address, host in self.borrowed(pool).items() if host == self._host}
@@ -152,12 +173,13 @@ class Lending:
         standing, ours = self._wanted(pool, address), self._store.get(records.block_key(pool, block))
         if standing is None or not standing[0].is_open or not self._is_mine(ours):
             return False
-        lent = Put(records.borrowed_key(pool, address), encode(records.Borrowed(standing[0].host)), ABSENT)
+        loan = records.Borrowed(standing[0].host, self._tenancy.epoch)
+        lent = Put(records.borrowed_key(pool, address), encode(loan), ABSENT)
         # The wish is answered, too: it is what the borrower watches.
         answer = encode(records.Wanted(standing[0].host, granted=True))
         wish = Put(records.wanted_key(pool, address), answer, standing[1])
         held = Check(records.block_key(pool, block), ours.version if ours else ABSENT)
-        return self._store.commit(self._tenancy.check(), held, wish, lent)
+        return self._store.commit(*self._tenancy.check_new(), held, wish, lent)
 
     def _is_mine(self, block: Entry | None) -> bool:
         return block is not None and decode(records.Block, block.value).host == self._host
@@ -166,11 +188,14 @@ class Lending:
         """Whether an address of ours that was to be lent is nobody's, and will not become anybody's.
 
         The wish is looked at first: while it stands, a transaction whose answer was lost may still turn it into a
-        loan. A store that does not show our own block hides, or has lost, the loan as well."""
+        loan. A store that does not show our own block hides, or has lost, the loan as well; whether it forgot is
+        looked at last, when the rest was read."""
         standing = self._wanted(pool, address)
         if standing is not None and standing[0].is_open:
             return False
-        return self.borrower(pool, address) is None and self._is_mine(self._store.get(records.block_key(pool, block)))
+        if self.borrower(pool, address) is not None:
+            return False
+        return self._is_mine(self._store.get(records.block_key(pool, block))) and self._tenancy.trusts_store()
 
     def refuse(self, pool: IPNetwork, address: IPAddress, why: str) -> None:
         standing = self._wanted(pool, address)

@@ -115,7 +115,7 @@ class Loans:
         self._tenancy.refuse_if_fenced()
         if block is None:
             return
-        half_lent = lease is not None and lease.kind == LENT and self._lending.borrower(pool, address) is None
+        half_lent = lease is not None and lease.kind == LENT and self._is_nobodys(pool, address)
         if journal.is_reserved(address):
             self._lending.refuse(pool, address, f"address {address} is reserved in pool {pool}; choose another")
         elif journal.is_given(address) and not half_lent:
@@ -127,6 +127,9 @@ class Loans:
                 log.info("address lent", extra={"address": address})
             else:
                 self.look_after(pool, address)
+
+    def _is_nobodys(self, pool: IPNetwork, address: IPAddress) -> bool:
+        return self._lending.borrower(pool, address) is None and self._tenancy.trusts_store()
 
     def user_of(self, pool: IPNetwork, address: IPAddress) -> str:
         lease = self._ledger.of(pool).leases.get(address)
@@ -146,8 +149,7 @@ class Loans:
         self._look_after_besides(pool, self._lending.borrowed(pool))
 
     def _look_after_besides(self, pool: IPNetwork, borrowed: Collection[IPAddress]) -> None:
-        leases = self._ledger.of(pool).leases
-        for address in [a for a, lease in leases.items() if lease.kind == LENT and lease.released is None]:
+        for address in self._ledger.of(pool).lent:
             if address not in borrowed:
                 self.look_after(pool, address)
 

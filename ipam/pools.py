@@ -78,7 +78,7 @@ class Pools:
             pool = self.free_pool(v6)
             if pool is None:
                 raise self._no_pool(v6)
-            if self._create(pool, self._new(pool, None)):
+            if self._create(pool, self._new(pool, None), self._tenancy.check()):
                 self.join(pool)
                 return pool
         raise Contended("other hosts kept taking the pools that were free; try again")
@@ -100,7 +100,7 @@ class Pools:
 
         PoolConflict if anybody else uses any of it. Doing so twice is fine."""
         record = records.Pool(pool.prefixlen, gateway, docker_host=self.host)
-        block = Put(records.block_key(pool, pool), encode(records.Block(self.host)), ABSENT)
+        block = Put(records.block_key(pool, pool), self._claimed_block(), ABSENT)
         for _ in range(ATTEMPTS):
             opened = read_open(self._store, shared(pool))
             if opened is not None:
@@ -165,21 +165,28 @@ class Pools:
         One that is ours in the store but not in `held` comes first: a crash between the two leaves such a block."""
         pool = pool_id.pool
         for _ in range(ATTEMPTS):
-            opened = self._opened(pool)
+            opened, checks = self._opened(pool), self._tenancy.check_new()
             owners = self.owners(pool)
             block = self._choose(pool_id, opened.record, owners, held, wanted)
-            if self._claim(pool, opened, block):
+            if self._claim(pool, opened, block, *checks):
                 return _claimed(opened, block)
         raise Contended(f"pool {pool}: other hosts kept taking the blocks that were free; try again")
 
-    def retake_block(self, pool: IPNetwork, block: IPNetwork) -> Claim | None:
-        """After a lost lease: the block, if it is still, or again, ours."""
+    def retake_block(self, pool: IPNetwork, block: IPNetwork, reserved: Collection[IPAddress]) -> Claim | None:
+        """After a lost lease: the block, if it is still, or again, ours. Where the store has forgotten, `reserved`
+        addresses in it are so again."""
         for _ in range(ATTEMPTS):
             opened = self._opened(pool)
-            if self.owners(pool).get(block, self.host) != self.host:
+            entry = self._store.get(records.block_key(pool, block))
+            standing = decode(records.Block, entry.value) if entry else None
+            if standing and standing.host != self.host and not self._tenancy.is_hearsay(standing):
                 return None
-            if self._claim(pool, opened, block):
-                return _claimed(opened, block)
+            if self._claim(pool, opened, block, self._tenancy.check()):
+                again = [address for address in reserved if self._tenancy.is_hearsay(None)]
+                for address in again:
+                    self.reserve(pool, address, lambda _: True)
+                claim = _claimed(opened, block)
+                return replace(claim, reserved=tuple({*claim.reserved, *again}))
         raise Contended(f"pool {pool}: other hosts kept changing block {block}")
 
     def owners(self, pool: IPNetwork) -> dict[IPNetwork, str]:
@@ -188,16 +195,23 @@ class Pools:
             records.block_of_key(key): decode(records.Block, entry.value).host for key, entry in records.sound(entries)
         }
 
-    def _claim(self, pool: IPNetwork, opened: Opened[records.Pool], block: IPNetwork) -> bool:
+    def _claim(self, pool: IPNetwork, opened: Opened[records.Pool], block: IPNetwork, *checks: Check) -> bool:
         """Take a free block, or make sure of one that is ours already."""
         # As a member: a claim that arrives late, when this host has left the pool, must not leave a block behind.
-        tenancy, member = self._tenancy.check(), self._member(pool)
-        return self._store.commit(opened.check(shared(pool)), tenancy, member, self._ours_or_free(pool, block))
+        member = self._member(pool)
+        return self._store.commit(opened.check(shared(pool)), *checks, member, self._ours_or_free(pool, block))
 
     def _ours_or_free(self, pool: IPNetwork, block: IPNetwork) -> Change:
-        key, mine = records.block_key(pool, block), encode(records.Block(self.host))
+        key, mine = records.block_key(pool, block), self._claimed_block()
         entry = self._store.get(key)
-        return Check(key, entry.version) if entry and entry.value == mine else Put(key, mine, ABSENT)
+        if entry is None or entry.value == mine:
+            return Check(key, entry.version) if entry else Put(key, mine, ABSENT)
+        standing = decode(records.Block, entry.value)
+        replaced = standing.host == self.host or self._tenancy.is_hearsay(standing)
+        return Put(key, mine, entry.version if replaced else ABSENT)
+
+    def _claimed_block(self) -> bytes:
+        return encode(records.Block(self.host, self._tenancy.epoch))
 
     def _choose(
         self,
@@ -237,7 +251,8 @@ class Pools:
         It may lie in anybody's block: no host gives out an address of the pool before it knows the gateway."""
         for _ in range(ATTEMPTS):
             opened = self._opened(pool)
-            gateway = _gateway(pool, opened.record, wanted)
+            hearsay = self._tenancy.is_hearsay(None)  # the pool of a backup may be an older one of that prefix
+            gateway = wanted if wanted and hearsay else _gateway(pool, opened.record, wanted)
             record = replace(opened.record, gateway=gateway)
             put = Put(records.pool_key(pool), encode(record), opened.version)
             if record == opened.record or self._store.commit(put):
@@ -268,7 +283,7 @@ class Pools:
         key = records.block_key(pool, blocks.block_holding(pool, record.block_prefix, address))
         entry = self._store.get(key)
         if entry is None:
-            return [Check(key, ABSENT)]
+            return [Check(key, ABSENT), *self._tenancy.check_new()]
         owner = decode(records.Block, entry.value).host
         if owner == self.host and fix(address):
             return [Check(key, entry.version)]

@@ -3,20 +3,24 @@
 The rule (docs/adr/0009): whoever takes a silent host's blocks away has itself seen the host's record stand still for
 the whole lease time, by its own clock. The host counts from before its last beat was sent, and stops giving out
 addresses a margin before that time is over. So the fence is up before anybody may reclaim, as long as no two clocks
-run apart by more than the margin in one lease time; no clock is ever compared with another."""
+run apart by more than the margin in one lease time; no clock is ever compared with another.
+
+A store that has forgotten what it was told (ipam.epoch) is told again by every host that is not behind its fence:
+what such a host's journal says is its own, whatever stands in the store."""
 
 import logging
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from ipam.epoch import WATCHED, Epochs, Memory, has_missed, read_epoch
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Check, Contended, Delete, Put, Store, StoreUnavailable
+from store.interface import ABSENT, Check, Contended, Delete, Entry, Put, Store, StoreUnavailable
 from store.local import LocalRecords
 from store.update import ATTEMPTS
 
@@ -30,6 +34,10 @@ QUIET_PERIODS = 3  # after so many without a beat, one is tried before an addres
 
 class LeaseLapsed(StoreUnavailable):
     """What this host held may be somebody else's by now."""
+
+
+class StoreForgot(StoreUnavailable):
+    """What the store shows as free may be somebody's."""
 
 
 class NameTaken(LeaseLapsed):
@@ -69,6 +77,15 @@ class LastBeat:
     boot: float
     wall: float
     ttl: float | None = None  # that the beat told the others, in seconds
+    memory: Memory | None = None  # none of a store that was this host's own
+    lost: bool = False  # the lease that it kept is lost, and nothing was compared with the store since
+
+
+class Claimed(Protocol):
+    """A claim to a block or an address, as it stands in the store."""
+
+    @property
+    def epoch(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +101,28 @@ def period_of(ttl: float) -> float:
 
 
 class Tenancy:
-    def __init__(self, store: Store, local: Store, host: str, ttl: float, clock: Clock | None = None) -> None:
-        """`ttl` in seconds: how long a silent host keeps what it holds."""
+    def __init__(
+        self, store: Store, local: Store, host: str, ttl: float, clock: Clock | None = None, *, alone: bool = False
+    ) -> None:
+        """`ttl` in seconds: how long a silent host keeps what it holds. `alone` if the store is this host's own:
+        what that forgets is nobody else's."""
         clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._verify: Callable[[], None] = lambda: None
         self._ended = False
-        self._store, self._host, self._ttl, self._clock = store, host, ttl, clock
+        self._store, self._host, self._ttl, self._clock, self._alone = store, host, ttl, clock, alone
         self._last = LocalRecords(local, "lease", LastBeat, str)
         self._identity = LocalRecords(local, "identity", Identity, str)
         if "" not in self._identity.records:
             self._identity.put("", Identity(uuid.uuid4().hex))
         self.period = period_of(ttl)
+        self._epochs = Epochs(store, self.period)
+        self._tells_again = False
+        self.epoch = self._memory.epoch if self._memory else ""  # of what this host claims now
 
     def on_loss(self, verify: Callable[[], None]) -> None:
-        """`verify` compares what this host believes to hold with the store; it may raise StoreUnavailable."""
+        """`verify` compares what this host believes to hold with the store, after a lost lease and in a new epoch; it
+        may raise StoreUnavailable."""
         self._verify = verify
 
     @property
@@ -110,7 +134,7 @@ class Tenancy:
     def silence(self) -> float:
         """Seconds since the last beat, by whichever clock says longer; endless if there was none."""
         last = self._last.records.get("")
-        if last is None:
+        if last is None or last.lost:
             return float("inf")
         wall = self._clock.wall() - last.wall
         if self._clock.boot_id() != last.boot_id:
@@ -130,12 +154,14 @@ class Tenancy:
 
     def refuse_if_fenced(self, why: object = "no beat since") -> None:
         """LeaseLapsed if the time is over after which somebody may reclaim what this host holds."""
-        silence = self.silence()
-        if silence > self._believed() * (1 - MARGIN):
+        if self._is_fenced():
             raise LeaseLapsed(
-                f"this host has not reached the store for {_duration(silence)}, so its addresses may belong to others "
-                f"by now ({why}); it gives out none until the store is back"
+                f"this host has not reached the store for {_duration(self.silence())}, so its addresses may belong to "
+                f"others by now ({why}); it gives out none until the store is back"
             )
+
+    def _is_fenced(self) -> bool:
+        return self.silence() > self._believed() * (1 - MARGIN)
 
     def _believed(self) -> float:
         """The lease time that others may go by: a restart with a longer one has told nobody yet."""
@@ -151,48 +177,113 @@ class Tenancy:
 
     def beat(self) -> None:
         """Renew the lease. Where it was lost, a new one begins, and `verify` looks again at all that this host held
-        before anything is given out. NameTaken if another machine has the name."""
+        before anything is given out; likewise where the store has forgotten it. NameTaken if another machine has the
+        name; StoreForgot if others must tell the store first what they hold."""
         with self._lock:
             self._ended = False
-            before = self._renew()
-            if "" not in self._last.records:
-                self._verify()
-            self._last.put("", before)
+            renewed = self._renew()
+            last = self._last.records.get("")
+            try:
+                if last is None or last.lost or self._tells_again:
+                    self._verify()
+            finally:
+                self._tells_again = False
+            self._last.put("", renewed)
 
     def _renew(self) -> LastBeat:
         key = records.host_key(self._host)
         for _ in range(ATTEMPTS):
-            entry = self._store.get(key)
-            before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl)
-            known = decode(records.Host, entry.value) if entry else None
-            if known is None or known.reclaimed or known.instance != self.instance:
-                self._lose(known)
-            renewed = encode(records.Host(self.instance, known.beat + 1 if known else 0, ttl=self._ttl))
+            entry, known = self._standing()
+            self._refuse_twin(known)
+            epoch, forgot = self._epochs.enter(self._memory, known, self._clock.boot())
+            self.epoch, self._tells_again = epoch.id, False
+            if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
+                self._lose()
+            if forgot and not epoch.settled:
+                self._tell_again()
+            beat = 1 + max(known.beat if known else 0, self._memory.beat if self._memory else 0)
+            memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone)
+            before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
+            renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
                 return before
         raise Contended(f"host {self._host}: somebody else kept writing its record; try again")
 
-    def _lose(self, known: records.Host | None) -> None:
-        """The fence goes up first and stays up over a crash: without a last beat, nothing is given out unverified."""
-        if "" in self._last.records:
+    def _standing(self) -> tuple[Entry | None, records.Host | None]:
+        """This host's record in the store."""
+        entry = self._store.get(records.host_key(self._host))
+        return entry, decode(records.Host, entry.value) if entry else None
+
+    @property
+    def _memory(self) -> Memory | None:
+        last = self._last.records.get("")
+        return last.memory if last and not self._alone else None
+
+    def _lose(self) -> None:
+        """The fence goes up first and stays up over a crash: nothing is given out unverified."""
+        last = self._last.records.get("")
+        if last is not None and not last.lost:
             log.error(
                 "the lease of this host was lost", extra={"host": self._host, "silent": _duration(self.silence())}
             )
-        self._last.remove("")
+            self._last.put("", replace(last, lost=True))
+
+    def _refuse_twin(self, known: records.Host | None) -> None:
         if known is not None and known.instance != self.instance:
+            self._lose()
             raise NameTaken(
                 f"another machine, or an earlier installation, is host {self._host} in this cluster; set "
                 f"FLANNELPY_HOST to another name, or run `flannelpy leave --host {self._host}` if that one is gone "
                 "for good"
             )
 
+    def _tell_again(self) -> None:
+        """Not behind the fence: what was this host's may be another's, which has not told the store yet."""
+        if self._is_fenced():
+            raise StoreForgot(
+                "the store has lost what it knew, and what this host held may be others' by now: they must tell the "
+                "store first what they hold"
+            )
+        log.warning("the store has lost what it knew, and is told again", extra={"host": self._host})
+        self._tells_again = True
+
+    # what goes into transactions
+
     def check(self) -> Check:
         """Goes into every transaction in which this host takes something: a host that was reclaimed takes nothing."""
-        entry = self._store.get(records.host_key(self._host))
-        known = decode(records.Host, entry.value) if entry else None
-        if entry is None or known is None or known.reclaimed or known.instance != self.instance:
+        entry, known = self._standing()
+        if entry is None or known is None or not self._is_ours(known):
             raise LeaseLapsed(f"host {self._host} has lost its lease; it takes a new one, try again")
         return Check(records.host_key(self._host), entry.version)
+
+    def _is_ours(self, known: records.Host) -> bool:
+        is_old = self._memory is not None and known.beat < self._memory.beat
+        return not known.reclaimed and known.instance == self.instance and not is_old
+
+    def check_new(self) -> tuple[Check, Check]:
+        """Goes into every transaction in which this host takes what it has not held before. StoreForgot while the
+        store may show somebody else's as free."""
+        epoch, version = read_epoch(self._store)
+        if epoch is None or epoch.id != self.epoch or not epoch.settled:
+            raise StoreForgot(
+                "the store has lost what it knew, and the hosts are telling it again, which takes "
+                f"{_duration((WATCHED + 1) * self.period)} at most: until then this host gives addresses of blocks "
+                "that it has, and takes no others"
+            )
+        return self.check(), Check(records.EPOCH, version)
+
+    def trusts_store(self) -> bool:
+        """Whether what the store does not show, as read before this call, is not there."""
+        try:
+            self.check_new()
+        except (LeaseLapsed, StoreForgot):
+            return False
+        return True
+
+    def is_hearsay(self, claim: Claimed | None) -> bool:
+        """Whether the store has that, or that there is no claim, from before it forgot. This host's journal knows
+        better: what it says is this host's is nobody else's, as long as nobody took anything new."""
+        return self._tells_again and (claim is None or claim.epoch != self.epoch)
 
     def end(self) -> None:
         """After this host has given everything back: its name is free. LeaseLapsed if the name is not ours."""

@@ -12,11 +12,14 @@ class Collision(Exception):
     """The cluster has something that this host's networks would clash with."""
 
 
+NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
+
+
 def migrate(source: Store, target: Store) -> int:
     """Copy every key; returns how many. Running it again after a failure is fine.
 
     Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise."""
-    ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(FEED)}
+    ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
     index = decode(records.Index, ours.pop(records.INDEX)) if records.INDEX in ours else records.Index()
     theirs = {key: entry.value for key, entry in target.read("").entries.items()}
     _refuse_collisions(index, ours, theirs)

@@ -62,7 +62,8 @@ def assemble(settings: Settings) -> Parts:
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local = SqliteStore(settings.state_dir / "host.db")
     store, catalog = open_stores(settings, metrics.store_call)
-    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock)
+    alone = settings.store.scheme == "sqlite"
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()])
     addressing = assemble_addressing(settings, store, local, networks, tenancy)

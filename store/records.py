@@ -1,5 +1,6 @@
 """Every key and every record of the cluster: the page that says what the hosts agree on.
 
+    epoch                         ipam, by whoever finds that there is none, or that the store has forgotten something
     index                         all pools, so that no two overlap
     vnis/<vni>                    which pool's network has this number, so that no two share it
     pools/<pool>/pool             ipam, by whoever comes first: block size, gateway, reserved addresses
@@ -30,12 +31,23 @@ from urllib.parse import quote
 from store.ip import IPAddress, IPNetwork, contains, parse_network
 
 R = TypeVar("R")
+EPOCH = "epoch"
 INDEX = "index"
 POOLS = "pools/"
 HOSTS = "hosts/"
 LEASES = "leases/"
 ENDPOINTS = "endpoints/"
 NETWORKS = "networks/"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """See ipam.epoch. While it is not settled, hosts tell the store again what they hold, and take nothing new."""
+
+    id: str
+    number: int  # higher than that of any before, as far as the host that declared it remembered
+    settled: bool
+    gone: int = 0  # host records that were removed by others
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,7 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Block:
     host: str
+    epoch: str = ""  # in which the host took it, or told it again
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Borrowed:
     """A single address that `host` has in a block that another host holds."""
 
     host: str
+    epoch: str = ""  # in which it was lent, or told again
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""The machine of tests/unit/ipam_machine.py over a real Consul: few examples, each in a cluster of its own."""
+"""The machine of tests/unit/ipam_machine.py over a real Consul: few examples, for each is some 500 requests, in a
+cluster of its own."""
 
 import logging
 import os
@@ -15,7 +16,7 @@ from tests.consul_agent import ConsulAgent
 from tests.unit.ipam_machine import Addresses
 
 SOAK = int(os.environ.get("SOAK_EXAMPLES", "0"))
-EXAMPLES = max(15, SOAK // 50)
+EXAMPLES = max(60, SOAK // 30)
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=20, max_examples=EXAMPLES)
 
 

@@ -13,7 +13,18 @@ from ipam.mirror import Mirror
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Plan, Pools
 from ipam.tenancy import Tenancy
-from store.interface import Change, Contended, Entry, Snapshot, Store, StoreUnavailable
+from store.interface import (
+    ABSENT,
+    MOST_OPERATIONS,
+    Change,
+    Contended,
+    Delete,
+    Entry,
+    Put,
+    Snapshot,
+    Store,
+    StoreUnavailable,
+)
 from store.ip import IPInterface, IPNetwork
 from store.memory import MemoryStore
 from store.records import pools_with_holder
@@ -53,6 +64,21 @@ class Line:
         pass
 
 
+def restore(store: Store, values: Mapping[str, bytes]) -> None:
+    """Make it hold these and nothing else, as a restored backup does; nothing at all is a store that was emptied."""
+    standing = store.read("").entries
+    gone: list[Change] = [Delete(key, entry.version) for key, entry in standing.items() if key not in values]
+    differs = [key for key, value in values.items() if key not in standing or standing[key].value != value]
+    back = [Put(key, values[key], standing[key].version if key in standing else ABSENT) for key in differs]
+    changes = [*gone, *back]
+    for start in range(0, len(changes), MOST_OPERATIONS):
+        assert store.commit(*changes[start : start + MOST_OPERATIONS])
+
+
+def backup(store: Store) -> dict[str, bytes]:
+    return {key: entry.value for key, entry in store.read("").entries.items()}
+
+
 class HandClock:
     """Both clocks of a machine, moved by hand."""
 
@@ -89,8 +115,9 @@ class Cluster:
                 except (StoreUnavailable, Contended):
                     continue
 
-    def held_keys(self, without: str = "hosts/") -> list[str]:
-        return sorted(key for key in self.store.read("").entries if not key.startswith(without))
+    def held_keys(self) -> list[str]:
+        """All that anybody holds: what says that a host lives, and that the store does, is there for good."""
+        return sorted(key for key in self.store.read("").entries if not key.startswith(("hosts/", "epoch")))
 
 
 @dataclass

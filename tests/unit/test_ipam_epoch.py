@@ -1,0 +1,381 @@
+"""A store that was emptied or restored from a backup: nothing is given twice, and everything is told again."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from ipam.epoch import Memory, Watched, has_forgotten, has_missed, watched_on
+from ipam.errors import AddressTaken
+from ipam.model import PoolId
+from ipam.tenancy import LeaseLapsed, StoreForgot, Tenancy
+from store import records
+from store.codec import decode
+from store.interface import StoreUnavailable
+from store.ip import IPNetwork
+from store.memory import MemoryStore
+from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, backup, restore
+from tests.unit.test_ipam_meanwhile import lose_the_lease
+
+SMALL = ip_network("10.9.0.0/29")  # blocks of two addresses
+LAN = ip_network("10.7.0.0/24")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+def empty(cluster: Cluster) -> None:
+    restore(cluster.store, {})
+
+
+def epoch(cluster: Cluster) -> records.Epoch | None:
+    entry = cluster.store.get(records.EPOCH)
+    return decode(records.Epoch, entry.value) if entry else None
+
+
+def periods_pass(*hosts: Host, count: int = 4) -> None:
+    for _ in range(count):
+        for host in hosts:
+            host.clock.now += host.tenancy.period
+        for host in hosts:
+            host.tenancy.beat()
+
+
+def owners(cluster: Cluster, pool: IPNetwork) -> dict[IPNetwork, str]:
+    entries = cluster.store.read(records.blocks_prefix(pool)).entries
+    return {records.block_of_key(key): decode(records.Block, entry.value).host for key, entry in entries.items()}
+
+
+# what gives a forgetful store away
+
+MEMORY = Memory("e", 3, beat=5, gone=1)
+EPOCH = records.Epoch("e", 3, settled=True, gone=1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "host", "standing", "forgot"),
+    [
+        (MEMORY, records.Host("i", beat=5), EPOCH, False),
+        (MEMORY, records.Host("i", beat=6), EPOCH, False),  # an answer was lost
+        (MEMORY, records.Host("i", beat=4), EPOCH, True),
+        (MEMORY, None, EPOCH, True),
+        (MEMORY, None, records.Epoch("e", 3, settled=True, gone=2), False),  # given up
+        (MEMORY, records.Host("i", beat=5), records.Epoch("e", 3, settled=True, gone=0), True),
+        (MEMORY, records.Host("i", beat=5), records.Epoch("f", 4, settled=True, gone=1), True),
+        (MEMORY, records.Host("i", beat=5), None, True),
+        (None, None, None, False),
+        (None, None, EPOCH, False),
+    ],
+)
+def test_a_store_has_forgotten_when_it_shows_less_than_at_the_last_beat(
+    memory: Memory | None, host: records.Host | None, standing: records.Epoch | None, forgot: bool
+) -> None:
+    assert has_forgotten(memory, host, standing) == forgot
+
+
+@pytest.mark.parametrize(
+    ("standing", "missed"),
+    [
+        (records.Epoch("f", 4, settled=False), False),
+        (records.Epoch("f", 4, settled=True), True),
+        (records.Epoch("g", 5, settled=False), True),  # that between the two may have been settled
+    ],
+)
+def test_an_epoch_that_was_settled_without_a_host_is_missed_by_it(standing: records.Epoch, missed: bool) -> None:
+    assert has_missed(MEMORY, standing) == missed
+
+
+def test_only_time_that_was_watched_without_a_gap_settles_an_epoch() -> None:
+    unsettled = records.Epoch("e", 3, settled=False)
+    first = watched_on(None, unsettled, 100.0, 10.0)
+    assert first == Watched("e", 100.0, 100.0)
+    assert watched_on(first, unsettled, 115.0, 10.0) == Watched("e", 100.0, 115.0)
+    assert watched_on(first, unsettled, 116.0, 10.0) == Watched("e", 116.0, 116.0)  # perhaps nobody could look
+    assert watched_on(first, records.Epoch("f", 4, settled=False), 105.0, 10.0) == Watched("f", 105.0, 105.0)
+    assert watched_on(first, records.Epoch("e", 3, settled=True), 105.0, 10.0) is None
+
+
+# what hosts do
+
+
+def test_a_fresh_cluster_waits_for_nothing(cluster: Cluster, a: Host, b: Host) -> None:
+    assert a.give(a.create())
+    assert b.give(b.create())
+    standing = epoch(cluster)
+    assert standing
+    assert standing.settled
+
+
+def test_no_host_takes_a_block_of_another_after_the_store_was_emptied(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    theirs = b.give(pool)
+    before = owners(cluster, WEB)
+    empty(cluster)
+    with pytest.raises(LeaseLapsed):
+        a.ipam._holdings.take_block(pool)  # not even before a beat has found out
+    a.tenancy.beat()
+    with pytest.raises(StoreForgot, match="the hosts are telling it again, which takes 240 s at most"):
+        a.give(pool, str(theirs.ip))
+    assert a.give(pool)  # of a block at hand
+    periods_pass(a, b)
+    assert owners(cluster, WEB) == before
+    a.ipam._holdings.take_block(pool)
+    assert len(owners(cluster, WEB)) == 3
+
+
+def test_no_network_is_made_until_all_pools_are_told_again(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create(LAN)
+    empty(cluster)
+    a.tenancy.beat()
+    for act in (lambda: a.create(LAN), lambda: a.create(None), lambda: adopt(a)):
+        with pytest.raises(StoreForgot):
+            act()
+    periods_pass(a, b)
+    with pytest.raises(Exception, match=r"pool 10\.7\.0\.0/25 overlaps 10\.7\.0\.0/24"):
+        a.create(ip_network("10.7.0.0/25"))
+
+
+def adopt(host: Host) -> str | None:
+    return host.ipam.adopt(LAN, ip_address("10.7.0.1"))
+
+
+def test_a_new_host_takes_nothing_while_the_others_tell_again(cluster: Cluster, a: Host) -> None:
+    a.create()
+    empty(cluster)
+    a.tenancy.beat()
+    new = cluster.host("new")
+    with pytest.raises(StoreForgot):
+        new.create()
+    periods_pass(a, new)
+    new.create()
+
+
+def test_a_borrowed_address_is_not_taken_back_for_being_forgotten(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    address = str(a.give(pool).ip)
+    a.release(pool, address)
+    assert str(b.give(pool, address).ip) == address
+    empty(cluster)
+    for _ in range(2):
+        a.tenancy.beat()
+        a.settle()
+        with pytest.raises(AddressTaken):
+            a.give(pool, address)
+        assert a.journal.pool(WEB).lent
+    b.tenancy.beat()
+    periods_pass(a, b)
+    a.settle()
+    assert records.borrowed_key(WEB, ip_address(address)) in cluster.held_keys()
+    with pytest.raises(AddressTaken, match="in use on host b, which borrowed it"):
+        a.give(pool, address)
+    b.release(pool, address)
+    a.settle()
+    a.clock.now += 61
+    assert a.give(pool, address)
+
+
+def test_what_nobody_borrows_any_more_comes_back_when_the_epoch_is_settled(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    address = str(a.give(pool).ip)
+    a.release(pool, address)
+    b.give(pool, address)
+    empty(cluster)
+    b.line.cut = True
+    b.release(pool, address)
+    b.line.cut = False
+    periods_pass(a, b)
+    b.settle()
+    a.settle()
+    assert not a.journal.pool(WEB).lent
+
+
+def test_a_backup_gives_nobodys_block_to_who_had_it_then(cluster: Cluster, a: Host, b: Host) -> None:
+    """At the time of the backup the block was b's; b gave it back, and a took it."""
+    wanted = "10.9.0.5"
+    pool = b.create(SMALL)
+    b.give(pool, wanted)
+    old = backup(cluster.store)
+    b.remove(pool)
+    a.create(SMALL)
+    assert str(a.give(pool, wanted).ip) == wanted
+    b.create(SMALL)
+    periods_pass(a, b, count=1)
+    before = owners(cluster, SMALL)
+    restore(cluster.store, old)
+    b.tenancy.beat()
+    with pytest.raises((StoreForgot, AddressTaken)):
+        b.give(pool, wanted)
+    a.tenancy.beat()
+    assert a.journal.pool(SMALL).is_given(ip_address(wanted))
+    periods_pass(a, b)
+    assert owners(cluster, SMALL).items() >= before.items()
+    assert owners(cluster, SMALL)[block_of(a, wanted)] == "a"
+
+
+def block_of(host: Host, address: str) -> IPNetwork:
+    block = host.journal.pool(SMALL).block_of(ip_address(address))
+    assert block
+    return block
+
+
+def test_a_backup_lends_nothing_that_came_back_meanwhile(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    address = str(a.give(pool).ip)
+    a.release(pool, address)
+    b.give(pool, address)
+    old = backup(cluster.store)
+    b.release(pool, address)
+    a.settle()
+    assert str(a.give(pool, address).ip) == address
+    periods_pass(a, b, count=1)
+    restore(cluster.store, old)
+    a.tenancy.beat()
+    assert a.journal.pool(WEB).is_given(ip_address(address))
+    assert records.borrowed_key(WEB, ip_address(address)) not in cluster.held_keys()
+
+
+def test_a_host_behind_its_fence_takes_nothing_back_before_the_others(cluster: Cluster, a: Host, b: Host) -> None:
+    """b was given up and its block taken; then comes a backup that has the block as b's."""
+    pool = b.create(SMALL)
+    address = str(b.give(pool, "10.9.0.5").ip)
+    old = backup(cluster.store)
+    b.line.cut = True
+    b.clock.now += TTL
+    a.tenancy.beat()
+    lose_the_lease(cluster, b)
+    a.create(SMALL)
+    assert str(a.give(pool, address).ip) == address
+    periods_pass(a, count=1)
+    restore(cluster.store, old)
+    b.line.cut = False
+    a.tenancy.beat()
+    with pytest.raises(StoreForgot, match="they must tell the store first what they hold"):
+        b.tenancy.beat()
+    with pytest.raises(StoreUnavailable):
+        b.give(pool, address)
+    periods_pass(a, count=4)
+    b.tenancy.beat()
+    assert not b.journal.pool(SMALL).is_given(ip_address(address))
+    assert owners(cluster, SMALL)[block_of(a, address)] == "a"
+
+
+def test_a_host_that_missed_an_epoch_takes_nothing_back_in_the_next_one(cluster: Cluster, a: Host, b: Host) -> None:
+    """b is cut off while all that it holds is free to be taken; then the store forgets once more."""
+    pool = a.create(SMALL)
+    b.create(SMALL)
+    address = str(b.give(pool).ip)
+    block = block_of(b, address)
+    b.line.cut = True
+    empty(cluster)
+    periods_pass(a, count=4)
+    assert str(a.give(pool, address).ip) == address
+    b.clock.now += 5 * b.tenancy.period
+    empty(cluster)
+    a.tenancy.beat()
+    b.line.cut = False
+    with pytest.raises(StoreForgot):
+        b.tenancy.beat()
+    with pytest.raises(StoreUnavailable):
+        b.give(pool)
+    periods_pass(a, count=4)
+    b.tenancy.beat()
+    assert owners(cluster, SMALL)[block] == "a"
+    assert block not in b.journal.pool(SMALL).blocks
+
+
+def test_reserved_addresses_in_blocks_at_hand_stay_reserved(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    address = a.give(pool).ip
+    a.release(pool, str(address))
+    a.ipam.reserve(WEB, address)
+    empty(cluster)
+    a.tenancy.beat()
+    with pytest.raises(AddressTaken, match="is reserved"):
+        a.give(pool, str(address))
+    assert address in a.ipam._pools.reserved(WEB)
+
+
+def test_nothing_is_reserved_in_a_block_that_only_seems_free(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    theirs = b.give(b.create()).ip
+    empty(cluster)
+    a.tenancy.beat()
+    assert a.give(pool)
+    with pytest.raises(StoreForgot):
+        a.ipam.reserve(WEB, theirs)
+
+
+@pytest.mark.parametrize("crash", ["before", "after"])
+def test_telling_again_is_done_after_a_crash(cluster: Cluster, a: Host, b: Host, crash: str) -> None:
+    pool = a.create()
+    b.create()
+    address = a.give(pool)
+    before = owners(cluster, WEB)
+    empty(cluster)
+
+    def die() -> None:
+        if crash == "after":
+            a.ipam.verify()
+        raise KeyboardInterrupt
+
+    a.tenancy.on_loss(die)
+    with pytest.raises(KeyboardInterrupt):
+        a.tenancy.beat()
+    a.restart()
+    assert a.give(pool)
+    periods_pass(a, b)
+    assert a.journal.pool(WEB).is_given(address.ip)
+    assert owners(cluster, WEB) == before
+
+
+def test_a_host_given_up_by_a_person_is_no_sign_that_the_store_forgot(cluster: Cluster, a: Host, b: Host) -> None:
+    a.create()
+    b.create()
+    before = epoch(cluster)
+    lose_the_lease(cluster, b)
+    b.tenancy.beat()
+    after = epoch(cluster)
+    assert before
+    assert after
+    assert (after.id, after.settled, after.gone) == (before.id, True, before.gone + 1)
+    assert b.give(PoolId(WEB))
+
+
+def test_who_left_misses_nothing_in_another_store(cluster: Cluster, a: Host) -> None:
+    a.create()
+    a.tenancy.end()
+    a.restart()
+    cluster.store = MemoryStore()
+    cluster.host("b").create()
+    a.tenancy.beat()
+    standing = epoch(cluster)
+    assert standing
+    assert standing.settled
+
+
+def test_a_host_misses_nothing_in_a_store_of_its_own_nor_of_that_in_the_clusters(cluster: Cluster, a: Host) -> None:
+    a.create()
+    own, shared = MemoryStore(), cluster.store
+    for store, alone in ((own, True), (shared, False)):
+        cluster.store, a.tenancy = store, Tenancy(a.line, a.disk, "a", TTL, a.clock, alone=alone)
+        a.tenancy.on_loss(a.ipam.verify)
+        a.tenancy.beat()
+        standing = epoch(cluster)
+        assert standing
+        assert standing.settled
