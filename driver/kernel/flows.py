@@ -8,7 +8,8 @@ Layouts: linux/netfilter/nfnetlink.h (nfgenmsg) and nfnetlink_conntrack.h (CTA_*
 byte order, those of a filter in the machine's own."""
 
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from driver.errors import KernelError
@@ -25,13 +26,17 @@ PORT = struct.Struct("!H")
 NESTED = 0x8000  # NLA_F_NESTED
 TUPLE_ORIGINAL, TUPLE_REPLY, ID, ZONE, FILTER = 1, 2, 12, 18, 25  # CTA_*
 TUPLE_IP, TUPLE_PROTO = 1, 2
-SOURCE, DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # CTA_IP_*, by IP version
+SOURCE, DESTINATION = (1, 3), (2, 4)  # CTA_IP_*, of IPv4 and of IPv6
 NUMBER, SOURCE_PORT, DESTINATION_PORT = 1, 2, 3  # CTA_PROTO_*
 FILTER_ORIGINAL, BY_NUMBER_AND_PORT = 1, 1 << 3 | 1 << 5  # CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT
 
 
+FEW = 8  # ports asked for one by one: for each question the kernel walks its whole table, which takes some 10 ms
+EVERY: dict[int, IPAddress] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
+
 class Flow(NamedTuple):
-    to: Target  # what its first packet was sent to
+    to: Entrance  # what its first packet was sent to
     answering: Target  # who got it, after translation
     identity: bytes  # the attributes by which the kernel knows it
 
@@ -43,7 +48,7 @@ def forget(leading: Mapping[Entrance, Target | None]) -> int:
         own = _own_addresses()
         flows = RawSocket(protocol=NETLINK_NETFILTER)
         try:
-            return sum(_forget(flows, entrance, target, own) for entrance, target in leading.items())
+            return sum(_forget(flows, version, leading, own) for version in EVERY)
         finally:
             flows.close()
     except OSError as error:
@@ -58,52 +63,51 @@ def _own_addresses() -> set[IPAddress]:
         links.close()
 
 
-def _forget(flows: RawSocket, entrance: Entrance, target: Target | None, own: Collection[IPAddress]) -> int:
-    head = NFGENMSG.pack(wire.family_of(entrance.address.version), 0, 0)
-    stale = [
-        (DELETE_FLOW, 0, head + flow.identity)
-        for flow in _flows(flows, head, entrance)
-        if _came_in(flow, entrance, own) and flow.answering != target
-    ]
-    flows.change(stale)  # what is refused has just ended by itself
+def _forget(
+    flows: RawSocket, version: int, leading: Mapping[Entrance, Target | None], own: Collection[IPAddress]
+) -> int:
+    head = NFGENMSG.pack(wire.family_of(version), 0, 0)
+    ports = {(entrance.protocol, entrance.port) for entrance in leading if entrance.address.version == version}
+    found = (
+        _read_flow(raw)
+        for which in ([_only(*port) for port in ports] if len(ports) <= FEW else [b""])
+        for raw in flows.dump(GET_FLOW, head + which)
+    )
+    stale = {flow.identity for flow in found if _went_elsewhere(flow, leading, own)}
+    flows.change([(DELETE_FLOW, 0, head + identity) for identity in stale])  # one that is refused has ended by itself
     return len(stale)
 
 
-def _came_in(flow: Flow, entrance: Entrance, own: Collection[IPAddress]) -> bool:
+def _went_elsewhere(flow: Flow, leading: Mapping[Entrance, Target | None], own: Collection[IPAddress]) -> bool:
     """Not what this host forwards to the same port of another."""
-    to = flow.to.address
-    if entrance.address.is_unspecified:
-        return to in own or to.is_loopback
-    return to == entrance.address
+    entrances = [flow.to]
+    if flow.to.address in own or flow.to.address.is_loopback:
+        entrances.append(flow.to._replace(address=EVERY[flow.to.address.version]))
+    return any(entrance in leading and leading[entrance] != flow.answering for entrance in entrances)
 
 
-def _flows(flows: RawSocket, head: bytes, entrance: Entrance) -> Iterator[Flow]:
-    """To that port, at any address. Linux before 5.8 does not filter and tells of all."""
-    ports = wire.attribute(NUMBER, bytes([entrance.protocol])) + wire.attribute(
-        DESTINATION_PORT, PORT.pack(entrance.port)
-    )
-    request = head + _nested(TUPLE_ORIGINAL, _nested(TUPLE_PROTO, ports))
-    request += _nested(FILTER, wire.attribute(FILTER_ORIGINAL, wire.U32.pack(BY_NUMBER_AND_PORT)))
-    for raw in flows.dump(GET_FLOW, request):
-        found = wire.attributes(raw, NFGENMSG.size)
-        protocol, _, to = _read_tuple(found[TUPLE_ORIGINAL])
-        if (protocol, to.port) == (entrance.protocol, entrance.port):
-            identity = b"".join(
-                wire.attribute(kind, found[kind]) for kind in (TUPLE_ORIGINAL, ID, ZONE) if kind in found
-            )
-            yield Flow(to, _read_tuple(found[TUPLE_REPLY])[1], identity)
+def _only(protocol: int, port: int) -> bytes:
+    """What asks for the flows to a port alone, at any address. Linux before 5.8 tells of all the same."""
+    ports = wire.attribute(NUMBER, bytes([protocol])) + wire.attribute(DESTINATION_PORT, PORT.pack(port))
+    by = wire.attribute(FILTER_ORIGINAL, wire.U32.pack(BY_NUMBER_AND_PORT))
+    return _nested(TUPLE_ORIGINAL, _nested(TUPLE_PROTO, ports)) + _nested(FILTER, by)
 
 
-def _read_tuple(raw: bytes) -> tuple[int, Target, Target]:
-    """IP protocol number, source and destination of one direction; port 0 where the protocol has none."""
+def _read_flow(raw: bytes) -> Flow:
+    """Port 0 where the protocol has none."""
+    found = wire.attributes(raw, NFGENMSG.size)
+    to = Entrance(*_read_end(found[TUPLE_ORIGINAL], DESTINATION, DESTINATION_PORT))
+    answering = Target(*_read_end(found[TUPLE_REPLY], SOURCE, SOURCE_PORT)[1:])
+    identity = b"".join(wire.attribute(kind, found[kind]) for kind in (TUPLE_ORIGINAL, ID, ZONE) if kind in found)
+    return Flow(to, answering, identity)
+
+
+def _read_end(raw: bytes, addresses: Collection[int], port: int) -> tuple[int, IPAddress, int]:
+    """IP protocol number, address and port of one end in one direction."""
     parts = wire.attributes(raw, 0)
-    addresses, ports = wire.attributes(parts[TUPLE_IP], 0), wire.attributes(parts[TUPLE_PROTO], 0)
-    version = 4 if SOURCE[4] in addresses else 6
-
-    def end(address: dict[int, int], port: int) -> Target:
-        return Target(wire.address(addresses[address[version]]), PORT.unpack(ports.get(port, b"\0\0"))[0])
-
-    return ports[NUMBER][0], end(SOURCE, SOURCE_PORT), end(DESTINATION, DESTINATION_PORT)
+    of_ip, of_protocol = wire.attributes(parts[TUPLE_IP], 0), wire.attributes(parts[TUPLE_PROTO], 0)
+    address = next(of_ip[kind] for kind in addresses if kind in of_ip)
+    return of_protocol[NUMBER][0], wire.address(address), PORT.unpack(of_protocol.get(port, b"\0\0"))[0]
 
 
 def _nested(kind: int, value: bytes) -> bytes:

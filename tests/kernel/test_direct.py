@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 from driver.forwarding import Forwarding
-from driver.kernel.flows import forget
+from driver.kernel.flows import FEW, forget
 from driver.model import Published
 from driver.translations import changed, translations
 from tests.kernel.conftest import NamespaceHost, inside, ip
@@ -124,28 +124,32 @@ def test_sctp_is_published_too(net: Net, version: int) -> None:
         assert listening.recv(100)[20 if version == 4 else 0 :][:4] == struct.pack("!HH", 5000, 36412)
 
 
-@pytest.mark.parametrize("version", [4, 6])
-def test_a_flow_follows_its_published_port_to_another_container_and_from_nowhere(net: Net, version: int) -> None:
-    """The client sends from one port all the while, as a resolver or a game does."""
+@pytest.mark.parametrize(("version", "more"), [(4, 0), (6, 0), (4, 2 * FEW)])
+def test_a_flow_follows_its_published_port_to_another_container_and_from_nowhere(
+    net: Net, version: int, more: int
+) -> None:
+    """The client sends from one port all the while, as a resolver or a game does. A range of ports may be published
+    with that one."""
     host, forwarding = net.hosts[0], Forwarding()
     port = Published(UDP, ip_address("0.0.0.0" if version == 4 else "::"), 5353, 53)
     to = (("192.0.2.1", "fd00:1::1")[version == 6], 5353)
     first, second = (udp_socket(place.namespace, place.addresses[version == 6], 53) for place in net.places[0])
 
-    def lead(*published: tuple[int, Published]) -> None:
-        wanted = net.local(*published)
+    def lead(*networks: int) -> None:
+        ports = [replace(port, host_port=port.host_port + offset) for offset in range(1 + more)]
+        wanted = net.local(*((number, each) for number in networks for each in ports))
         assert inside(host.name, lambda: forwarding.settle(host.kernel.underlay(None, ()), wanted, look=False)) == []
 
     with first, second, udp_socket(net.hosts[1].name, ("192.0.2.2", "fd00:1::2")[version == 6]) as client:
-        lead((0, port))
+        lead(0)
         client.sendto(b"one", to)
         assert first.recv(100) == b"one"
-        lead((1, port))
+        lead(1)
         client.sendto(b"two", to)
         assert second.recv(100) == b"two"
         lead()
         client.sendto(b"three", to)
-        lead((0, port))
+        lead(0)
         client.sendto(b"four", to)
         assert first.recv(100) == b"four"
 
