@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import MappingProxyType
 
@@ -13,20 +14,21 @@ from store.interface import ABSENT, Entry, Put, Store
 
 log = logging.getLogger(__name__)
 
-KEPT = "endpoints-seen"  # in this host's own store
+KEPT = "endpoints-seen"
+SHARE = 100  # keeping a large cluster's endpoints may take a hundredth of a processor
 
 
 class Directory:
-    def __init__(
-        self, store: Store, local: Store, host: str, listeners: Sequence[Callable[[Set[str]], object]]
-    ) -> None:
-        """A listener is told on which hosts something changed."""
-        self._store, self._local, self._host, self._listeners = store, local, host, listeners
-        if local.get(KEPT) is None:
-            local.commit(Put(KEPT, b"{}", ABSENT))
+    def __init__(self, store: Store, kept: Store, host: str, listeners: Sequence[Callable[[Set[str]], object]]) -> None:
+        """`kept` is a file of this host's. A listener is told on which hosts something changed."""
+        self._store, self._kept, self._host, self._listeners = store, kept, host, listeners
+        if kept.get(KEPT) is None:
+            kept.commit(Put(KEPT, b"{}", ABSENT))
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
-        self._endpoints: Mapping[str, records.Endpoint] = MappingProxyType(self._decoded(_kept(local)))
+        self._endpoints: Mapping[str, records.Endpoint] = MappingProxyType(self._decoded(_read(kept)))
+        self._unconfirmed: Set[str] = self._endpoints.keys()  # known from before a restart alone
         self._saved: Mapping[str, Entry] | None = None
+        self._save_at = 0.0
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
         self.start, self.stop = self._following.start, self._following.stop
 
@@ -44,12 +46,12 @@ class Directory:
     def save(self) -> None:
         """To be called now and then: what stands in the store is kept on this host's disk, if it has changed."""
         entries = self._following.entries()
-        if entries is None or entries is self._saved:
+        if entries is None or entries is self._saved or time.monotonic() < self._save_at:
             return
-        old = self._local.get(KEPT)
+        began, old = time.thread_time(), self._kept.get(KEPT)
         text = json.dumps({key: entry.value.decode(errors="replace") for key, entry in entries.items()})
-        self._local.commit(Put(KEPT, text.encode(), old.version if old else ABSENT))
-        self._saved = entries
+        self._kept.commit(Put(KEPT, text.encode(), old.version if old else ABSENT))
+        self._saved, self._save_at = entries, time.monotonic() + SHARE * (time.thread_time() - began)
 
     def _believes(self, entries: Mapping[str, Entry]) -> bool:
         """Nothing at all may mean that the store hides its keys from this token: then our own record is hidden, too."""
@@ -57,11 +59,13 @@ class Directory:
 
     def _take(self, changes: Changes) -> None:
         standing = self._following.entries() or {}
-        gone = self._endpoints.keys() - standing.keys()  # also what was kept over a restart, of which no change tells
-        kept = {key: record for key, record in self._endpoints.items() if key not in gone and key not in changes}
-        fresh = {key: entry for key, entry in changes.items() if entry is not None}
-        self._endpoints = MappingProxyType(kept | self._decoded(fresh))
-        hosts = {records.host_of_endpoint(key) for key in gone | changes.keys()}
+        touched = changes.keys() | (self._unconfirmed - standing.keys())  # of the latter no change tells
+        endpoints = dict(self._endpoints)
+        for key in touched:
+            endpoints.pop(key, None)
+        endpoints |= self._decoded({key: entry for key, entry in changes.items() if entry is not None})
+        self._endpoints, self._unconfirmed = MappingProxyType(endpoints), frozenset()
+        hosts = {records.host_of_endpoint(key) for key in touched}
         for listener in self._listeners:
             listener(hosts)
 
@@ -84,7 +88,7 @@ class Directory:
         return False
 
 
-def _kept(local: Store) -> dict[str, Entry]:
-    entry = local.get(KEPT)
+def _read(kept: Store) -> dict[str, Entry]:
+    entry = kept.get(KEPT)
     shape = json.loads(entry.value) if entry else {}
     return {key: Entry(value.encode(), ABSENT) for key, value in shape.items()}

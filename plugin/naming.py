@@ -34,7 +34,7 @@ def assemble_naming(
     settings: Settings,
     store: Store,
     catalog: Catalog | None,
-    local: Store,
+    kept: Store,
     journal: Journal,
     engine: Dockerd,
     fence: Callable[[], Check],
@@ -53,7 +53,7 @@ def assemble_naming(
             endpoints.poke()
         tell()
 
-    directory = Directory(store, local, host, [seen])
+    directory = Directory(store, kept, host, [seen])
     endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), fence, tell)
     names = Names(journal, host, directory.endpoints, endpoints.own)
     resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []

@@ -43,6 +43,7 @@ class Parts:
     host: str
     store: Store  # the cluster's
     local: Store  # this host's
+    kept: Store  # what this host last heard of others, which is large and written without anybody waiting for it
     ipam: Spaces
     driver: NetworkDriver
     tenancy: Tenancy
@@ -55,12 +56,13 @@ class Parts:
     def close(self) -> None:
         self.store.close()
         self.local.close()
+        self.kept.close()
 
 
 def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
-    local = SqliteStore(settings.state_dir / "host.db")
+    local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
     store, catalog = open_stores(settings, metrics.store_call)
     alone = settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
@@ -90,7 +92,7 @@ def assemble(settings: Settings) -> Parts:
     tenancy.on_loss(verify)
     reclaimer = Reclaimer(store, host, settings.lease_ttl, tenancy.period, clock, forget)
     collector, conflicts = Collector(engine.networks, ours, driver, ipam), Conflicts(engine.networks, ours)
-    naming = assemble_naming(settings, store, catalog, local, networks, engine, tenancy.check, reconciler.underlay)
+    naming = assemble_naming(settings, store, catalog, kept, networks, engine, tenancy.check, reconciler.underlay)
     spreading = assemble_spreading(settings, engine, store, local, networks)
     heart = Upkeep([Duty("beat", tenancy.keep, tenancy.period)])  # a Docker that hangs must not cost the lease
     upkeep = Upkeep(
@@ -115,8 +117,8 @@ def assemble(settings: Settings) -> Parts:
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     events = Follower(engine, [reviver, naming.endpoints, *spreading.listeners])
     own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, heart, upkeep, operating.web]
-    agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local])
-    return Parts(host, store, local, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
+    agent = Agent([*own, *naming.workers, reviver, *spreading.workers, events], [store, local, kept])
+    return Parts(host, store, local, kept, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
 
 
 def _network_duties(

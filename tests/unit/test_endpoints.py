@@ -112,6 +112,7 @@ class Host:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.endpoints.PAUSE", 0.1)
+    monkeypatch.setattr("cluster.directory.SHARE", 0)
     monkeypatch.setattr("store.copy.COMPARE", 0.2)  # what is not told is found by comparing
 
 
@@ -310,6 +311,21 @@ def test_what_is_kept_goes_with_the_last_endpoint(store: AwayStore) -> None:
         until(lambda: not host.directory.endpoints())
         host.directory.save()
     assert not Host(AwayStore(), Engine(), host.local).directory.endpoints()
+
+
+def test_what_takes_long_to_keep_is_kept_rarely(store: AwayStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.directory.SHARE", 1e9)
+    host = Host(store, Engine())
+
+    def tell(name: str) -> None:
+        Announcing(store, THERE).commit(Put(records.endpoint_key(WEB, THERE, name), encode(SHOP), ABSENT))
+        until(lambda: any(key.endswith(name) for key in host.directory.endpoints()))
+        host.directory.save()
+
+    with running(host):
+        tell("e8")
+        tell("e9")
+    assert len(Host(AwayStore(), Engine(), host.local).directory.endpoints()) == 1
 
 
 def test_a_store_that_hides_everything_removes_no_name(store: AwayStore) -> None:
