@@ -7,7 +7,7 @@ from cluster.agent import Poked
 from driver.view import View
 from ipam.spaces import SpacedPool
 from store.interface import Contended, StoreUnavailable
-from store.records import pools_with_wishes
+from store.records import pools_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Lender(Poked):
 
     def _look(self) -> None:
         view = self._view()
-        for pool in pools_with_wishes(view.keys("wanted") if view else ()):
+        for pool in pools_of(view.keys("wanted") if view else ()):
             self._attempt(pool)
 
     def _attempt(self, pool: SpacedPool) -> None:

@@ -1,13 +1,14 @@
 """Follows what the hosts share of their networks, as the view that forwarding is made from."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from cluster.following import Following
 from driver.view import View
 from store.copy import Changes
 from store.interface import Store
 from store.ip import IPNetwork
-from store.records import POOLS, NetworkSpec, Peer, pools_with_holder, pools_with_peer
+from store.records import POOLS, NetworkSpec, Peer, pools_of, pools_with_holder, pools_with_peer
 
 
 class Watch:
@@ -32,6 +33,11 @@ class Watch:
     def pools_of(self, host: str) -> list[tuple[str, IPNetwork]]:
         """The pools, each with its space, of which the store has this host as a holder."""
         return pools_with_holder(self._view.keys_of("holders", host) if self._view else (), host)
+
+    def pools_with_loans(self) -> set[tuple[str, IPNetwork]] | None:
+        """The pools, each with its space, in which an address is borrowed or asked for; None if that is not known."""
+        view = self._view
+        return pools_of(chain(view.keys("wanted"), view.keys("borrowed"))) if view else None
 
     def _take(self, changes: Changes) -> None:
         if self._view is not None and not changes:

@@ -260,11 +260,12 @@ class Ipam:
     def answer_wishes(self, pool: IPNetwork) -> None:
         self._loans.answer_wishes(pool)
 
-    def settle(self, joined: Collection[IPNetwork]) -> None:
+    def settle(self, joined: Collection[IPNetwork], with_loans: Collection[IPNetwork] | None = None) -> None:
         """Leave pools that no network of this host uses, and put loans in order, both ways.
 
         `joined` are the pools in which the store has this host as a holder: a crash may have left more of them
-        there than the journal knows."""
+        there than the journal knows. `with_loans` are those in which the store has a loan or a wish, None if that is
+        not known: the others need not be asked for, while requests wait."""
         pools = {*self._journal.pools(), *joined}
         if pools:
             self._tenancy.check()  # what stands under this host's name may be another machine's
@@ -273,7 +274,8 @@ class Ipam:
                 if not self._journal.is_held(pool):
                     self._leave_if_unused(pool)
                     continue
-                self._loans.settle(pool)
+                if with_loans is None or pool in with_loans or self._loans.knows_any(pool):
+                    self._loans.settle(pool)
 
     def keep_in_hand(self) -> None:
         self._holdings.keep_in_hand()

@@ -155,6 +155,10 @@ class Loans:
 
     # both
 
+    def knows_any(self, pool: IPNetwork) -> bool:
+        """Whether this host's journal has a loan in the pool, of either side."""
+        return any(lease.kind in (BORROWED, LENT, RETURNING) for lease in self._ledger.of(pool).leases.values())
+
     def settle(self, pool: IPNetwork) -> None:
         """Make true again what an outage or a crash left."""
         self.give_back(pool)

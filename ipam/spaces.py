@@ -69,10 +69,16 @@ class Spaces:
         if space in dict(self._all()):
             self._manager(space).answer_wishes(pool)
 
-    def settle(self, joined: Collection[SpacedPool]) -> None:
-        """`joined` are the pools in which the store has this host as a holder."""
+    def settle(self, joined: Collection[SpacedPool], with_loans: Collection[SpacedPool] | None = None) -> None:
+        """`joined` are the pools in which the store has this host as a holder, `with_loans` those in which it has a
+        loan or a wish, None if that is not known."""
+
+        def within(space: str, pools: Collection[SpacedPool]) -> list[IPNetwork]:
+            return [pool for name, pool in pools if name == space]
+
         for space in {name for name, _ in self._all()} | {name for name, _ in joined}:
-            self._manager(space).settle([pool for name, pool in joined if name == space])
+            loans = None if with_loans is None else within(space, with_loans)
+            self._manager(space).settle(within(space, joined), loans)
 
     def keep_in_hand(self) -> None:
         for _, manager in self._all():

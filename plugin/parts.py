@@ -98,7 +98,7 @@ def assemble(settings: Settings) -> Parts:
     upkeep = Upkeep(
         [
             *_network_duties(host, driver, networks, watch, tenancy),
-            Duty("settle addresses", lambda: ipam.settle(watch.pools_of(host)), PERIOD),
+            Duty("settle addresses", lambda: ipam.settle(watch.pools_of(host), watch.pools_with_loans()), PERIOD),
             Duty("keep addresses in hand", ipam.keep_in_hand, PERIOD),
             Duty("reclaim", reclaimer.look, tenancy.period),
             Duty("garbage", collector.collect, GARBAGE_PERIOD),

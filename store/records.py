@@ -342,9 +342,9 @@ def pools_with_holder(keys: Iterable[str], host: str) -> list[tuple[str, IPNetwo
     return [_spaced(key) for key in keys if key.endswith(f"/holders/{host}") and names_pool(key)]
 
 
-def pools_with_wishes(keys: Iterable[str]) -> set[tuple[str, IPNetwork]]:
-    """The pools, each with its space, in which a host asks for an address, among the keys below `pools/`."""
-    return {_spaced(key) for key in keys if "/wanted/" in key and names_pool(key)}
+def pools_of(keys: Iterable[str]) -> set[tuple[str, IPNetwork]]:
+    """The pools, each with its space, of keys below `pools/`."""
+    return {_spaced(key) for key in keys if names_pool(key)}
 
 
 def _spaced(key: str) -> tuple[str, IPNetwork]:

@@ -27,7 +27,7 @@ from store.interface import (
 )
 from store.ip import IPInterface, IPNetwork
 from store.memory import MemoryStore
-from store.records import pools_with_holder
+from store.records import pools_of, pools_with_holder
 from tests.unit.ipam_faults import Dead
 
 PLAN = Plan(((ip_network("10.224.0.0/11"), 18), (ip_network("fd42::/48"), 64)), 6)
@@ -148,8 +148,9 @@ class Host:
         self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 
     def settle(self) -> None:
-        joined = pools_with_holder(self.cluster.store.read("pools/").entries, self.name)
-        self.ipam.settle([pool for _, pool in joined])
+        keys = self.cluster.store.read("pools/").entries
+        loans = pools_of(key for key in keys if "/wanted/" in key or "/borrowed/" in key)
+        self.ipam.settle([pool for _, pool in pools_with_holder(keys, self.name)], [pool for _, pool in loans])
 
     def tell(self, pool: IPNetwork) -> None:
         """Everybody hears which addresses this host has given out."""

@@ -377,7 +377,7 @@ def test_keys_that_name_no_pool_are_nobodys() -> None:
     assert not list(records.peers(odd))
     assert not records.pools_with_peer(odd, HERE)
     assert not records.pools_with_holder(odd, HERE)
-    assert not records.pools_with_wishes(odd)
+    assert not records.pools_of(odd)
 
 
 def test_a_key_that_names_no_pool_keeps_no_host_from_being_given_up(store: AwayStore) -> None:
