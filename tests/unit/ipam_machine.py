@@ -198,7 +198,7 @@ class Addresses(RuleBasedStateMachine):
     def reserve(self, pick: int, address: str) -> None:
         """An --aux-address: from now on nobody may be given it."""
         if self.hosts[self.name(pick)].journal.uses(POOL_ID):
-            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, ip_address(address)))
+            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, [ip_address(address)]))
 
     # what happens by itself
 
