@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
@@ -33,7 +33,7 @@ COMMAND = "docker network create -d flannelpy --ipam-driver flannelpy NAME"
 class Addresses(Protocol):
     """What the driver needs of the IPAM beside it."""
 
-    def reserve(self, pool: IPNetwork, address: IPAddress) -> None: ...
+    def reserve(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> None: ...
 
     def host_address(self, pool: IPNetwork) -> IPAddress | None: ...
 
@@ -137,8 +137,7 @@ class NetworkDriver:
     def _set_up(self, network: Network, request: NetworkRequest) -> None:
         if not network.adopted:
             for data in request.pools:
-                for address in data.reserved:
-                    self._addresses.reserve(data.pool, address)
+                self._addresses.reserve(data.pool, data.reserved)
             network = replace(network, host_addresses=self._host_addresses(network))
         self._journal.put_network(network)
         self._reconciler.settle(BACKENDS[network.backend].devices(network))

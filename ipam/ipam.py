@@ -164,20 +164,22 @@ class Ipam:
             self._loans.return_quietly(pool)
         self._changed(pool)
 
-    def reserve(self, pool: IPNetwork, address: IPAddress) -> None:
-        """Keep an --aux-address from every host: Docker asks for one like for any other, and only the network
-        driver hears that it was one."""
+    def reserve(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> None:
+        """Keep each --aux-address from every host, all or none: Docker asks for one like for any other, and only the
+        network driver hears that it was one."""
         with self._ledger.lock(pool):
-            self._pools.reserve(pool, address, lambda reserved: self._reserve_here(pool, reserved))
+            self._pools.reserve(pool, addresses, lambda reserved: self._reserve_here(pool, reserved))
 
-    def _reserve_here(self, pool: IPNetwork, address: IPAddress) -> bool:
+    def _reserve_here(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> IPAddress | None:
         """In our journal before the cluster is told: a crash between the two leaves an unused address, never a
-        doubly used one."""
+        doubly used one. Returns one that somebody has, if there is one, and then reserves none."""
         journal = self._journal.pool(pool)
-        if journal.block_of(address) is None or (journal.is_given(address) and self._routed(pool)):
-            return False
-        journal.reserve(address)
-        return True
+        for address in addresses:
+            if journal.block_of(address) is None or (journal.is_given(address) and self._routed(pool)):
+                return address
+        for address in addresses:
+            journal.reserve(address)
+        return None
 
     def host_address(self, pool: IPNetwork) -> IPAddress | None:
         """An address in the pool for this host itself; None if the pool has none to spare."""

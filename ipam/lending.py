@@ -58,7 +58,7 @@ class Lending:
         if block is None or decode(records.Block, block.value).host != asked.holder:
             raise AddressTaken(f"the block of address {asked.address} has just changed hands; try again")
         holder = Check(records.block_key(asked.pool, asked.block), block.version)
-        if not self._store.commit(holder, *self._tenancy.check_new(), wish):
+        if not self._store.commit(holder, self._tenancy.check(), wish):
             standing = self._wanted(asked.pool, asked.address)
             if standing is None or standing[0].host != self._host:
                 raise AddressTaken(

@@ -115,7 +115,7 @@ class Loans:
         self._tenancy.refuse_if_fenced()
         if block is None:
             return
-        half_lent = lease is not None and lease.kind == LENT and self._is_nobodys(pool, address)
+        half_lent = lease is not None and lease.kind == LENT and self._lending.borrower(pool, address) is None
         if journal.is_reserved(address):
             self._lending.refuse(pool, address, f"address {address} is reserved in pool {pool}; choose another")
         elif journal.is_given(address) and not half_lent:
@@ -127,9 +127,6 @@ class Loans:
                 log.info("address lent", extra={"address": address})
             else:
                 self.look_after(pool, address)
-
-    def _is_nobodys(self, pool: IPNetwork, address: IPAddress) -> bool:
-        return self._lending.borrower(pool, address) is None and self._tenancy.trusts_store()
 
     def user_of(self, pool: IPNetwork, address: IPAddress) -> str:
         lease = self._ledger.of(pool).leases.get(address)

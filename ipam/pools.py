@@ -183,8 +183,7 @@ class Pools:
                 return None
             if self._claim(pool, opened, block, self._tenancy.check()):
                 again = [address for address in reserved if self._tenancy.is_hearsay(None)]
-                for address in again:
-                    self.reserve(pool, address, lambda _: True)
+                self.reserve(pool, again, lambda _: None)
                 claim = _claimed(opened, block)
                 return replace(claim, reserved=tuple({*claim.reserved, *again}))
         raise Contended(f"pool {pool}: other hosts kept changing block {block}")
@@ -263,31 +262,46 @@ class Pools:
         opened = read_open(self._store, shared(pool))
         return opened.record.reserved if opened else ()
 
-    def reserve(self, pool: IPNetwork, address: IPAddress, fix: Callable[[IPAddress], bool]) -> None:
-        """Keep an address (--aux-address) from every host. Doing so twice is fine.
+    def reserve(
+        self,
+        pool: IPNetwork,
+        addresses: Collection[IPAddress],
+        fix: Callable[[Collection[IPAddress]], IPAddress | None],
+    ) -> None:
+        """Keep addresses (--aux-address) from every host: all, or none and AddressTaken. Doing so twice is fine.
 
-        `fix` reserves an address in this host's journal if it is in a block of ours and nobody has it, and says so."""
+        `fix` reserves those in blocks of ours in this host's journal, or returns one that somebody has."""
         for _ in range(ATTEMPTS):
             opened = self._opened(pool)
-            if address in opened.record.reserved:
+            missing = [address for address in addresses if address not in opened.record.reserved]
+            if not missing:
                 return
-            record = replace(opened.record, reserved=(*opened.record.reserved, address))
+            record = replace(opened.record, reserved=(*opened.record.reserved, *missing))
             put = Put(records.pool_key(pool), encode(record), opened.version)
-            if self._store.commit(put, *self._nobody_else_has(pool, record, address, fix)):
+            if self._store.commit(put, *self._nobody_else_has(pool, record, missing, fix)):
                 return
         raise Contended(f"pool {pool}: other hosts kept changing it; try again")
 
     def _nobody_else_has(
-        self, pool: IPNetwork, record: records.Pool, address: IPAddress, fix: Callable[[IPAddress], bool]
+        self,
+        pool: IPNetwork,
+        record: records.Pool,
+        addresses: Collection[IPAddress],
+        fix: Callable[[Collection[IPAddress]], IPAddress | None],
     ) -> Sequence[Change]:
-        key = records.block_key(pool, blocks.block_holding(pool, record.block_prefix, address))
-        entry = self._store.get(key)
-        if entry is None:
-            return [Check(key, ABSENT), *self._tenancy.check_new()]
-        owner = decode(records.Block, entry.value).host
-        if owner == self.host and fix(address):
-            return [Check(key, entry.version)]
-        raise AddressTaken(f"address {address} is in a block that host {owner} already uses; choose another")
+        block_of = {address: blocks.block_holding(pool, record.block_prefix, address) for address in addresses}
+        entries = {block: self._store.get(records.block_key(pool, block)) for block in block_of.values()}
+        owners = {block: decode(records.Block, entry.value).host for block, entry in entries.items() if entry}
+        theirs = [address for address, block in block_of.items() if owners.get(block, self.host) != self.host]
+        taken = theirs[0] if theirs else fix([address for address, block in block_of.items() if block in owners])
+        if taken is not None:
+            owner = owners[block_of[taken]]
+            raise AddressTaken(f"address {taken} is in a block that host {owner} already uses; choose another")
+        checks = [
+            Check(records.block_key(pool, block), entry.version if entry else ABSENT)
+            for block, entry in entries.items()
+        ]
+        return [*checks, *self._tenancy.check_new()] if None in entries.values() else checks
 
 
 class HeldElsewhere(Exception):

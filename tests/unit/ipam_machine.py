@@ -198,7 +198,7 @@ class Addresses(RuleBasedStateMachine):
     def reserve(self, pick: int, address: str) -> None:
         """An --aux-address: from now on nobody may be given it."""
         if self.hosts[self.name(pick)].journal.uses(POOL_ID):
-            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, ip_address(address)))
+            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, [ip_address(address)]))
 
     # what happens by itself
 
@@ -358,7 +358,11 @@ class Addresses(RuleBasedStateMachine):
         what it gives out may be somebody else's."""
         epoch, _ = read_epoch(self.cluster.store) if hasattr(self, "cluster") else (None, 0)
         if epoch is not None and epoch.settled:
-            self.missed = {name for name, host in self.hosts.items() if host.tenancy.epoch != epoch.id}
+            self.missed = {
+                name
+                for name, host in self.hosts.items()
+                if host.tenancy._memory is not None and host.tenancy._memory.epoch != epoch.id
+            }
 
     @invariant()
     def no_address_has_two_owners(self) -> None:

@@ -115,7 +115,7 @@ def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Hos
         pool, _ = host.ipam.request_pool(PoolRequest(WEB, None))
         host.ipam.request_address(AddressRequest(pool, None, gateway=True))
         assert host.ipam.request_address(AddressRequest(pool, aux)).ip == aux
-        host.ipam.reserve(WEB, aux)
+        host.ipam.reserve(WEB, [aux])
         host.routed.add(WEB)
     for host in (a, b):
         with pytest.raises(AddressTaken):
@@ -123,6 +123,23 @@ def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Hos
     a.give(pool, "10.240.5.6")
     given = {a.give(pool).ip for _ in range(300)}
     assert aux not in given
+
+
+def test_where_one_aux_address_is_taken_none_is_reserved(a: Host, b: Host) -> None:
+    pool, _ = a.create(), b.create()
+    taken = [host.give(pool).ip for host in (a, b)]
+    free = a.give(pool).ip
+    a.release(pool, str(free))
+    nobodys = ip_address("10.240.63.5")
+    for address in taken:
+        with pytest.raises(AddressTaken, match=f"address {address} is in a block that host"):
+            a.ipam.reserve(WEB, [free, nobodys, address])
+    assert a.ipam._pools.reserved(WEB) == ()
+    a.ipam.reserve(WEB, [free, nobodys])
+    assert set(a.ipam._pools.reserved(WEB)) == {free, nobodys}
+    for address in (free, nobodys):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            a.give(pool, str(address))
 
 
 def test_a_released_address_rests_before_it_is_given_again(a: Host) -> None:

@@ -9,8 +9,8 @@ from ipam.errors import AddressTaken
 from ipam.model import PoolId
 from ipam.tenancy import LeaseLapsed, StoreForgot, Tenancy
 from store import records
-from store.codec import decode
-from store.interface import StoreUnavailable
+from store.codec import decode, encode
+from store.interface import ABSENT, Put, StoreUnavailable
 from store.ip import IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, backup, restore
@@ -188,6 +188,26 @@ def test_a_borrowed_address_is_not_taken_back_for_being_forgotten(cluster: Clust
     assert a.give(pool, address)
 
 
+def test_nothing_is_lent_until_the_epoch_is_settled(cluster: Cluster, a: Host, b: Host) -> None:
+    """A wish for an address that is lent already, which the store has forgotten, is no sign of a loan half made."""
+    pool = a.create()
+    b.create()
+    address = a.give(pool).ip
+    a.release(pool, str(address))
+    b.give(pool, str(address))
+    empty(cluster)
+    a.tenancy.beat()
+    wish = Put(records.wanted_key(WEB, address), encode(records.Wanted("c")), ABSENT)
+    assert cluster.store.commit(wish)
+    with pytest.raises(StoreForgot):
+        a.ipam.answer_wishes(WEB)
+    periods_pass(a, b)
+    a.ipam.answer_wishes(WEB)
+    entry = cluster.store.get(wish.key)
+    assert entry
+    assert "in use on host b, which borrowed it" in str(decode(records.Wanted, entry.value).refused)
+
+
 def test_what_nobody_borrows_any_more_comes_back_when_the_epoch_is_settled(cluster: Cluster, a: Host, b: Host) -> None:
     pool = a.create()
     b.create()
@@ -303,7 +323,7 @@ def test_reserved_addresses_in_blocks_at_hand_stay_reserved(cluster: Cluster, a:
     pool = a.create()
     address = a.give(pool).ip
     a.release(pool, str(address))
-    a.ipam.reserve(WEB, address)
+    a.ipam.reserve(WEB, [address])
     empty(cluster)
     a.tenancy.beat()
     with pytest.raises(AddressTaken, match="is reserved"):
@@ -318,7 +338,7 @@ def test_nothing_is_reserved_in_a_block_that_only_seems_free(cluster: Cluster, a
     a.tenancy.beat()
     assert a.give(pool)
     with pytest.raises(StoreForgot):
-        a.ipam.reserve(WEB, theirs)
+        a.ipam.reserve(WEB, [theirs])
 
 
 @pytest.mark.parametrize("crash", ["before", "after"])
