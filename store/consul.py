@@ -36,6 +36,9 @@ from store.rules import check_changes, check_key, check_prefix
 TIMEOUT = 5.0  # seconds for an ordinary answer, and beyond the agreed time for a blocking query's
 JITTER = 16 / 17  # Consul adds up to a sixteenth to a blocking query's time
 TXN = "/v1/txn"
+# A leader that was just elected may not have applied all that was acknowledged before, and one that was deposed may
+# not know it; so asked, neither answers before it is sure.
+CURRENT = ("consistent", "1")
 
 # How Consul words a lost race (agent/consul/state/txn.go, the same from 1.8 on). Keys are Go-quoted in between.
 LOST_RACE = re.compile(
@@ -150,13 +153,13 @@ class ConsulStore:
 
     def get(self, key: str) -> Entry | None:
         check_key(key)
-        response = self._get(key, [])
+        response = self._get(key, [CURRENT])
         self._index(response)
         return self._entries(response).get(key)
 
     def read(self, prefix: str) -> Snapshot:
         check_prefix(prefix)
-        return self._list(prefix, [])
+        return self._list(prefix, [CURRENT])
 
     def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
         """As the interface says; up to 10 minutes (Consul's own limit), and TIMEOUT more when Consul is stuck.
@@ -185,9 +188,8 @@ class ConsulStore:
         if not changes:
             return True
         body = msgspec.json.encode([operation(self._root, change) for change in changes])
-        # Without a write the transaction is a read, and a leader that was deposed unknowingly might answer it.
         only_checks = all(isinstance(change, Check) for change in changes)
-        params = [("consistent", "1")] if only_checks else []
+        params = [CURRENT] if only_checks else []  # without a write it is a read
         response = self._ask(self._http.put, TXN, params=params, data=body)
         answer = self._decode(response, _TxnAnswer)
         if response.code == 200:

@@ -54,7 +54,8 @@ Change = Put | Delete | Check
 
 
 class Store(Protocol):
-    def get(self, key: str) -> Entry | None: ...
+    def get(self, key: str) -> Entry | None:
+        """As every commit has left it that was acknowledged before this call; so has `read`, but not `wait`."""
 
     def read(self, prefix: str) -> Snapshot:
         """Every key that starts with `prefix`."""

@@ -212,6 +212,14 @@ def test_a_commit_that_only_looks_insists_on_the_leader(stub: Stub, store: Consu
     assert stub.params() == {}
 
 
+def test_what_is_read_is_what_was_acknowledged(stub: Stub, store: ConsulStore) -> None:
+    """By default a leader answers that was just elected and has not applied all of the log: seen after a kill -9."""
+    store.get("a")
+    assert stub.params() == {"consistent": ["1"]}
+    store.read("net/")
+    assert stub.params() == {"recurse": ["1"], "consistent": ["1"]}
+
+
 def test_a_wait_leaves_room_for_consuls_jitter(stub: Stub, store: ConsulStore) -> None:
     store.wait("net/", 7, 17)
     assert stub.params()["index"] == ["7"]
