@@ -93,6 +93,7 @@ class Identity:
     """This installation, so that two machines of one name are told apart."""
 
     instance: str
+    beats: int = 0  # when it last left: a backup may have its record from before
 
 
 def period_of(ttl: float) -> float:
@@ -201,7 +202,7 @@ class Tenancy:
                 self._lose()
             if forgot and not epoch.settled:
                 self._tell_again()
-            beat = 1 + max(known.beat if known else 0, self._memory.beat if self._memory else 0)
+            beat = 1 + max(known.beat if known else 0, self._beats())
             memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
@@ -218,6 +219,10 @@ class Tenancy:
     def _memory(self) -> Memory | None:
         last = self._last.records.get("")
         return last.memory if last and not self._alone else None
+
+    def _beats(self) -> int:
+        """The number of this installation's last beat: they never go back."""
+        return max(self._identity.records[""].beats, self._memory.beat if self._memory else 0)
 
     def _lose(self) -> None:
         """The fence goes up first and stays up over a crash: nothing is given out unverified."""
@@ -289,6 +294,7 @@ class Tenancy:
         """After this host has given everything back: its name is free. LeaseLapsed if the name is not ours."""
         with self._lock:
             self._ended = True
+            self._identity.put("", Identity(self.instance, self._beats()))
             self._last.remove("")
             for _ in range(ATTEMPTS):
                 if self._store.commit(Delete(records.host_key(self._host), self.check().expect)):

@@ -377,6 +377,20 @@ def test_a_host_given_up_by_a_person_is_no_sign_that_the_store_forgot(cluster: C
     assert b.give(PoolId(WEB))
 
 
+def test_a_backup_from_before_a_host_left_and_came_again_is_noticed_by_it(cluster: Cluster, a: Host) -> None:
+    a.create()
+    periods_pass(a)
+    old = backup(cluster.store)
+    a.remove(PoolId(WEB))
+    a.tenancy.end()
+    a.tenancy.beat()
+    restore(cluster.store, old)
+    a.tenancy.beat()
+    standing = epoch(cluster)
+    assert standing
+    assert not standing.settled
+
+
 def test_who_left_misses_nothing_in_another_store(cluster: Cluster, a: Host) -> None:
     a.create()
     a.tenancy.end()
