@@ -215,9 +215,12 @@ class Demo:
         self._screen.say("Each host gives back its lease, as before it is shut down for good:")
         for prompt in (self._one, self._two):
             prompt.type("flannelpy leave")
-        self._screen.say("Nothing of ours is left: no link, route, rule or key, but for the feed of what changed last.")
+        self._screen.say(
+            "Nothing of ours is left: no link, route, rule or key, but for the feed of what changed last, and the "
+            "store's epoch."
+        )
         ours = f"iptables -S | grep flannelpy; ip -brief link | grep ^fl; {ON}ip route show proto 102"
-        left = [self._one.type(ours), self._two.type(ours), self._one.type(f"{KEYS} | sed '/feed/d'")]
+        left = [self._one.type(ours), self._two.type(ours), self._one.type(f"{KEYS} | sed '/feed/d; /epoch/d'")]
         if any(left):
             raise Failed("something of flannelpy was left behind: see the last three answers")
 
