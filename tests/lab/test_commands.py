@@ -114,7 +114,7 @@ def test_with_the_store_away_a_host_that_has_addresses_is_ready_and_says_what_is
         assert [host["given_up"] for host in shown(one, "hosts")] == [False, False]
         seen = overview(one)
         assert [each["network"]["name"] for each in seen["picture"]["networks"]] == ["web"]
-        assert seen["age"] > 1
+        wait_until("the picture to say how old it is", lambda: overview(one)["age"] > 1, timeout=30)
     finally:
         cluster.consul.start()
         cluster.consul.wait_leader()
