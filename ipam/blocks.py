@@ -66,10 +66,6 @@ def is_usable(pool: IPNetwork, address: IPAddress) -> bool:
     return _is_host_address(pool, address)
 
 
-def first_usable(pool: IPNetwork) -> IPAddress:
-    return next(usable(pool, pool))
-
-
 def free_address(
     pool: IPNetwork,
     block: IPNetwork,

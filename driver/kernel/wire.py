@@ -95,12 +95,6 @@ def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def read_link(link: bytes) -> tuple[int, str]:
-    """Its index and its name."""
-    name = attributes(link, IFINFO.size).get(IFLA_IFNAME, b"")
-    return IFINFO.unpack_from(link)[2], name.rstrip(b"\0").decode()
-
-
 def was_set_down(link: bytes) -> bool:
     """Not a link that was just made and never up: there, everything has changed."""
     _, _, _, flags, changed = IFINFO.unpack_from(link)
