@@ -1,16 +1,18 @@
 """What this host's kernel must hold, computed from its records and the view of the others: pure functions."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
-from driver.model import Endpoint, Network
+from driver.fast_path.wanted import of_links
+from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.state import (
     Address,
     AllowedIp,
     EndpointLink,
+    FastPath,
     Key,
     LinkState,
     Local,
@@ -38,9 +40,11 @@ def goal(
     networks: Collection[LocalNetwork],
     actual: State,
     resolver: IPAddress | None = None,
+    *,
+    fast: bool = False,
 ) -> State:
-    """The desired state; `resolver` is where containers ask for names. Where the underlay or the other hosts are not
-    known, what is there stays as it is."""
+    """The desired state; `resolver` is where containers ask for names, `fast` whether the kernel has a fast path. Where
+    the underlay or the other hosts are not known, what is there stays as it is."""
     desired: dict[Key, Object] = {}
     if resolver is not None:
         # Also while no network is there: containers that Docker sends here must hear a no, and not wait for one.
@@ -59,7 +63,20 @@ def goal(
             link = EndpointLink(endpoint.host_link)
             if link.key in actual:
                 desired |= state_of([link, *endpoint_objects(network, endpoint, _mtu_of_pair(endpoint, actual))])
+    if fast:
+        desired |= state_of(o for o in _fast_paths(underlay, networks, actual) if _has_link(o.dev, desired))
     return desired
+
+
+def _fast_paths(underlay: Underlay | None, networks: Collection[LocalNetwork], actual: State) -> Iterable[FastPath]:
+    if underlay is None:
+        return (o for o in actual.values() if isinstance(o, FastPath))
+    return of_links(underlay, ((local.network, local.endpoints) for local in networks))
+
+
+def _has_link(dev: str, desired: State) -> bool:
+    """Those of containers that are on their way are not there, and those of others are not kept here."""
+    return not dev.startswith((NETWORK_LINK, ENDPOINT_LINK)) or ("link", dev) in desired
 
 
 def network_objects(network: Network, underlay: Underlay) -> Iterator[Object]:

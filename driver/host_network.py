@@ -33,6 +33,7 @@ class LinkSeen:
     other_end: int | None  # the index of a veth's other end, in the namespace where that is
     mac: str
     kind: str  # as `ip link add ... type KIND`; empty for one that is no device of software
+    ethernet: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ def underlay(
     if not best:
         raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
     broken = offload.known_broken(found)
-    return Underlay(found, link.mtu, best, advertised or best, _on_link(routes, link.index), broken, defaults)
+    on_link = _on_link(routes, link.index)
+    return Underlay(found, link.mtu, best, advertised or best, on_link, broken, defaults, link.ethernet)
 
 
 def _dev_with(addresses: Iterable[AddressSeen], names: dict[int, str], advertised: tuple[IPAddress, ...]) -> str | None:

@@ -117,6 +117,7 @@ class Membership:
             gateway=options.gateway or GWBRIDGE,
             direct_routing=options.direct_routing or False,
             checksum_offload=options.checksum_offload or "auto",
+            fast_path=options.fast_path is not False,
         )
 
     def _refuse_taken(self, options: Options, pools: Sequence[IPNetwork]) -> None:
@@ -214,7 +215,7 @@ def _contradiction(
         *((_typed("--gateway", here), _typed("--gateway", there)) for here, there in both_gateways),
         (_flag("--internal", internal), _flag("--internal", spec.internal)),
     ]
-    for name in ("backend", "vni", "port", "mtu", "gateway", "direct_routing", "checksum_offload"):
+    for name in ("backend", "vni", "port", "mtu", "gateway", "direct_routing", "checksum_offload", "fast_path"):
         wanted, option = getattr(options, name), f"-o {name.replace('_', '-')}="
         if wanted is not None:
             both.append((_typed(option, wanted), _typed(option, getattr(spec, name))))

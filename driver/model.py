@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from store.ip import IPAddress, IPInterface, IPNetwork
 
+NETWORK_LINK, ENDPOINT_LINK = "fl.", "flv"  # how the names of our links begin
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}  # those that Docker can publish, by their IP protocol numbers
 
 
@@ -42,6 +43,7 @@ class Network:
     host_addresses: tuple[IPAddress, ...]  # this host's own, at most one per pool
     direct_routing: bool = False
     checksum_offload: str = "auto"
+    fast_path: bool = True
     adopted: bool = False  # Docker's own IPAM gives the addresses, with the pool's prefix, on this host alone
     direct: bool = False  # the way out, and published ports, are ours and not docker_gwbridge's
 
@@ -52,7 +54,7 @@ class Network:
 
     @property
     def device(self) -> str:
-        return f"fl.{self.vni}"
+        return f"{NETWORK_LINK}{self.vni}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Endpoint:
 
     @property
     def host_link(self) -> str:
-        return f"flv{self.id[:11]}"
+        return f"{ENDPOINT_LINK}{self.id[:11]}"
 
     @property
     def container_link(self) -> str:

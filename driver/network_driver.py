@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from driver import endpoints, options
 from driver.backends import BACKENDS
 from driver.backends.interface import Underlay
+from driver.errands import Errands
 from driver.errors import BadRequest, DriverError, NetworkConflict
 from driver.goal import mtu_of, pool_of
 from driver.journal import Journal
@@ -17,9 +19,9 @@ from driver.kernel import Kernel
 from driver.membership import Membership
 from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, NetworkRequest, PoolData, PortRequest, mac_of
 from driver.options import DIRECT, GWBRIDGE, Options
+from driver.plan import Put
 from driver.ports import Ports
 from driver.reconciler import Reconciler
-from driver.remover import Remover
 from store import records
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPNetwork
@@ -56,13 +58,13 @@ class NetworkDriver:
         addresses: Addresses,
         reconciler: Reconciler,
         ports: Ports,
-        remover: Remover,
+        errands: Errands,
         open_kernel: Callable[[], AbstractContextManager[Kernel]] = Kernel,
         resolver: IPAddress | None = None,
     ) -> None:
         """`resolver` is where containers ask for names."""
         self._journal, self._membership, self._addresses = journal, membership, addresses
-        self._reconciler, self._ports, self._remover, self._open_kernel = reconciler, ports, remover, open_kernel
+        self._reconciler, self._ports, self._errands, self._open_kernel = reconciler, ports, errands, open_kernel
         self._resolver = resolver
         self._networks_lock = threading.Lock()
 
@@ -260,6 +262,8 @@ class NetworkDriver:
         mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
         with self._open_kernel() as kernel:
             endpoints.attach(kernel, network, endpoint, mtu)
+        if (fast_path := self._reconciler.fast_path(network, endpoint)) is not None:
+            self._errands.later(partial(Kernel.apply, operation=Put(fast_path)))
         return endpoints.join_answer(network, endpoint)
 
     def publish_ports(self, network_id: str, endpoint_id: str, ports: Sequence[PortRequest]) -> None:
@@ -295,7 +299,7 @@ class NetworkDriver:
         known = [endpoint for endpoint in self._journal.endpoints(network_id) if endpoint.id == endpoint_id]
         for endpoint in known:
             self._journal.remove_endpoint(endpoint_id)
-            self._remover.remove(endpoint.host_link)
+            self._errands.later(partial(Kernel.delete_link, name=endpoint.host_link))
             self._ports.release(endpoint_id)
             if endpoint.published:
                 self._reconciler.poke()
@@ -325,6 +329,7 @@ def _local(network_id: str, spec: records.NetworkSpec, mtu: int | None) -> Netwo
         direct=spec.gateway == DIRECT,
         direct_routing=spec.direct_routing,
         checksum_offload=spec.checksum_offload,
+        fast_path=spec.fast_path,
     )
 
 
@@ -340,4 +345,5 @@ def _spec(network: Network) -> records.NetworkSpec:
         gateway=DIRECT if network.direct else GWBRIDGE,
         direct_routing=network.direct_routing,
         checksum_offload=network.checksum_offload,
+        fast_path=network.fast_path,
     )

@@ -7,8 +7,9 @@ from driver.backends import BACKENDS
 from driver.errors import BadRequest
 
 MTU, DOCKER_MTU = "mtu", "com.docker.network.driver.mtu"
-DIRECT_ROUTING, CHECKSUM_OFFLOAD = "direct-routing", "checksum-offload"
-KNOWN = ("backend", CHECKSUM_OFFLOAD, DIRECT_ROUTING, "gateway", MTU, "port", "vni", DOCKER_MTU)
+DIRECT_ROUTING, CHECKSUM_OFFLOAD, FAST_PATH = "direct-routing", "checksum-offload", "fast-path"
+KNOWN = ("backend", CHECKSUM_OFFLOAD, DIRECT_ROUTING, FAST_PATH, "gateway", MTU, "port", "vni", DOCKER_MTU)
+SPECIAL = {DIRECT_ROUTING: ("vxlan",), CHECKSUM_OFFLOAD: ("vxlan",), FAST_PATH: ("vxlan", "host-gw")}
 GWBRIDGE, DIRECT = GATEWAYS = ("gwbridge", "direct")
 LARGEST_VNI = (1 << 24) - 1
 SMALLEST_MTU = {4: 576, 6: 1280}
@@ -26,6 +27,7 @@ class Options:
     gateway: str | None = None
     direct_routing: bool | None = None
     checksum_offload: str | None = None
+    fast_path: bool | None = None
 
 
 def parse(given: Mapping[str, str], has_ipv6: bool) -> Options:
@@ -47,15 +49,22 @@ def parse(given: Mapping[str, str], has_ipv6: bool) -> Options:
         _number(given, "port", 1, 65535),
         _number(given, mtu, SMALLEST_MTU[6 if has_ipv6 else 4], LARGEST_MTU),
         gateway,
-        {None: None, "true": True, "false": False}[_choice(given, DIRECT_ROUTING, "true", "false")],
+        _switch(given, DIRECT_ROUTING),
         _choice(given, CHECKSUM_OFFLOAD, "auto", "on", "off"),
+        _switch(given, FAST_PATH),
     )
     if backend == "host-gw" and options.port is not None:
         raise BadRequest(f"-o port={options.port}: host-gw has no tunnel and so no port")
-    for name in (DIRECT_ROUTING, CHECKSUM_OFFLOAD):
-        if name in given and backend not in (None, "vxlan"):
-            raise BadRequest(f"-o {name}={given[name]}: only backend vxlan has this option, not {backend}")
+    for name, backends in SPECIAL.items():
+        if name in given and backend not in (None, *backends):
+            raise BadRequest(
+                f"-o {name}={given[name]}: this option is for backend {' or '.join(backends)}, not {backend}"
+            )
     return options
+
+
+def _switch(given: Mapping[str, str], name: str) -> bool | None:
+    return {None: None, "true": True, "false": False}[_choice(given, name, "true", "false")]
 
 
 def _choice(given: Mapping[str, str], name: str, *allowed: str) -> str | None:

@@ -12,13 +12,14 @@ from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
 from driver.errors import KernelError
+from driver.fast_path.wanted import of_endpoint
 from driver.forwarding import Forwarding
 from driver.goal import LocalNetwork, endpoint_objects, goal
 from driver.journal import Journal
 from driver.kernel import Kernel
-from driver.model import Network
+from driver.model import Endpoint, Network
 from driver.plan import Operation, Put, applied, plan
-from driver.state import EndpointLink, Key, Object, State
+from driver.state import EndpointLink, FastPath, Key, Object, State
 from driver.view import View
 from store.ip import IPAddress
 
@@ -43,13 +44,14 @@ class Reconciler:
         resolver: IPAddress | None = None,
         open_kernel: Callable[[], Kernel] = Kernel,
         moved: Callable[[], object] = lambda: None,
+        fast: bool = False,
     ) -> None:
         """`view` gives what is known of the other hosts; `dev` and `advertised` are the settings of the underlay;
         `doors` are those beside the kernel's; `resolver` is where containers ask for names; `moved` hears that other
-        hosts must send elsewhere from now on."""
+        hosts must send elsewhere from now on; `fast` is whether the kernel has a fast path."""
         self._journal, self._host, self._view = journal, host, view
         self._dev, self._advertised, self._doors, self._open_kernel = dev, advertised, doors, open_kernel
-        self._resolver = resolver
+        self._resolver, self._fast = resolver, fast
         self._wanted = threading.Condition()
         self._asked = self._done = 0
         self._stopping = False
@@ -148,6 +150,11 @@ class Reconciler:
             return self._underlay
         with self._open_kernel() as kernel:
             return kernel.underlay(self._dev, self._advertised)
+
+    def fast_path(self, network: Network, endpoint: Endpoint) -> FastPath | None:
+        """What a container's link gets beside what attaches it; None if its packets go the ordinary way."""
+        underlay = self._underlay
+        return of_endpoint(network, underlay, endpoint) if self._fast and underlay else None
 
     def _run(self) -> None:
         while not self._stopping:
@@ -259,7 +266,7 @@ class Reconciler:
         return networks
 
     def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
-        return goal(self._host, self._underlay, networks, actual, self._resolver)
+        return goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._fast)
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:

@@ -4,7 +4,7 @@ An object's `key` says what it is about (there is one per key in a kernel), the 
 order in which objects are built; they are taken down the other way round."""
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from store.ip import IPAddress, IPInterface, IPNetwork
@@ -334,11 +334,28 @@ class UdpPeer:
         return f"peer {self.host} at {self.address} port {self.port} dev {self.dev} blocks {blocks}"
 
 
+@dataclass(frozen=True, slots=True)
+class FastPath:
+    """The program on what a link receives: see driver/fast_path. `digest` is that of its code, which is not read."""
+
+    rank: ClassVar[int] = 5
+    dev: str
+    digest: str
+    code: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def key(self) -> Key:
+        return ("fast path", self.dev)
+
+    def __str__(self) -> str:
+        return f"fast path {self.digest} dev {self.dev}"
+
+
 Wireguard = WireguardDevice | WireguardPeer | AllowedIp
 Udp = Forwarder | UdpPeer
 AnyRoute = Route | Unreachable | Local
 Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
-Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | Wireguard | Udp
+Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | FastPath | Wireguard | Udp
 State = Mapping[Key, Object]
 
 

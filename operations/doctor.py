@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from cluster.conflicts import conflicts
 from cluster.dockerd import EngineNetwork, EngineUnavailable
+from cluster.garbage import Ours
 from driver import nft, sysctl
 from driver.backends.interface import Remote, Underlay
 from driver.errors import KernelError
 from driver.kernel.look import Look
-from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
-from driver.model import Endpoint, Network
+from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.verdict import FORWARD, INPUT, PREROUTING, Drop, Packet, drops
 from operations.checks import examine
 from operations.facts import Facts, Rates
@@ -61,7 +61,7 @@ class Doctor:
         entries = self._entries(snapshot)
         reached, left_out, unprobed = _reach(underlay, networks, given)
         known, engine_error = self._engine(engine)
-        look = _Host(underlay, networks, ours.endpoints)
+        look = _Host(underlay, networks, self._on_the_ordinary_way(ours))
         time.sleep(max(began + WINDOW - time.monotonic(), 0))
         found = set(conflicts(ours, known)) & set(conflicts(see.ours(), known))
         silences = see.reclaimer.silences().items()
@@ -94,6 +94,16 @@ class Doctor:
             rates=_risen(before, _counters()),
             disk=_disk(see.state_dir),
         )
+
+    def _on_the_ordinary_way(self, ours: Ours) -> list[Endpoint]:
+        """Those whose packets meet the rules of others."""
+        networks = {network.id: network for network in ours.networks}
+        fast = self._see.reconciler.fast_path
+        return [
+            endpoint
+            for endpoint in ours.endpoints
+            if endpoint.network_id in networks and fast(networks[endpoint.network_id], endpoint) is None
+        ]
 
     def _entries(self, leases: Snapshot | None) -> dict[str, bytes]:
         """What was last seen below `pools/`, and these."""

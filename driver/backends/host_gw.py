@@ -29,6 +29,9 @@ class HostGw:
         for other in others:
             yield from reaching(other)
 
+    def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
+        return (underlay.dev,) if underlay.ethernet else ()
+
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         for version in {block.version for block in other.blocks}:
             if _next_hop(underlay.on_link, other, version) is None:

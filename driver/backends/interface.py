@@ -26,6 +26,7 @@ class Underlay:
     on_link: tuple[IPNetwork, ...]
     broken_offload: bool = False  # checksums of tunnelled packets are known to go wrong here
     default_devs: tuple[str, ...] = ()  # the interfaces of this host's default routes, of which this need not be one
+    ethernet: bool = True  # it carries frames of that type
 
     @property
     def uplinks(self) -> frozenset[str]:
@@ -97,6 +98,9 @@ class Backend(Protocol):
 
     def objects(self, network: Network, host: str, underlay: Underlay, others: Collection[Remote]) -> Iterator[Object]:
         """All that this host's kernel must hold to reach the others, but for the host's addresses. Pure: no I/O."""
+
+    def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
+        """The links by which packets of other hosts come in, if they and those of this host can take the fast path."""
 
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         """Why this backend cannot reach that host, as a sentence; None if it can."""

@@ -38,5 +38,8 @@ class Udp:
             for block in blocks:
                 yield Route(dev, block, None, source.get(block.version))
 
+    def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
+        return ()
+
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         return no_common_family(underlay, other)

@@ -43,6 +43,11 @@ class Vxlan:
         for other in others:
             yield from reaching(other)
 
+    def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
+        if not network.direct_routing:
+            return (network.device,)
+        return (network.device, underlay.dev) if underlay.ethernet else ()
+
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         return no_common_family(underlay, other)
 

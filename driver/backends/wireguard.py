@@ -53,6 +53,9 @@ class Wireguard:
                 yield AllowedIp(dev, block, key)
                 yield Route(dev, block, None, source.get(block.version))
 
+    def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
+        return ()
+
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         if not _is_key(other.public_key):
             return f"host {other.host} has published no WireGuard key, so nothing is sent to it; see its log"

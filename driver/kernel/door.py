@@ -21,12 +21,13 @@ from driver.errors import KernelError
 from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
-from driver.kernel.notices import ENDPOINT_LINK, NETWORK_LINK
+from driver.kernel.programs import Programs
 from driver.kernel.seen import details_of, link_of
 from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
+from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
-from driver.state import Address, BridgeLink, EndpointLink, LinkState, Object, State, VxlanLink, state_of
+from driver.state import Address, BridgeLink, EndpointLink, FastPath, LinkState, Object, State, VxlanLink, state_of
 from store.ip import IPAddress, IPNetwork
 
 
@@ -38,6 +39,7 @@ class Kernel:
         self._ip = IPRoute(netns=netns) if netns else IPRoute()
         try:
             self._tables = Tables(netns)
+            self._programs = Programs(netns)
         except OSError:
             self._ip.close()
             raise
@@ -52,6 +54,7 @@ class Kernel:
         self.close()
 
     def close(self) -> None:
+        self._programs.close()
         self._tables.close()
         self._ip.close()
 
@@ -76,6 +79,7 @@ class Kernel:
                     *self._addresses(ours),
                     *self._neighbours(ours),
                     *self._tables.routes(names),
+                    *self._programs.read(names),
                 ]
             )
 
@@ -129,6 +133,8 @@ class Kernel:
                 put_link(self._ip, self._links, o)
             case LinkState():
                 put_state(self._ip, self._index(o.dev), o)
+            case FastPath():
+                self._programs.put(o, self._index(o.dev))
 
     def _drop(self, o: Object) -> None:
         try:
@@ -136,6 +142,8 @@ class Kernel:
                 case VxlanLink() | BridgeLink() | EndpointLink():
                     self._ip.link("del", index=self._index(o.dev))
                     del self._indexes[o.dev]
+                case FastPath():
+                    self._programs.drop(o, self._index(o.dev))
                 case LinkState():
                     pass  # goes with its link
         except NetlinkError as error:

@@ -9,11 +9,11 @@ from driver.errors import KernelError
 from driver.kernel import wire
 from driver.kernel.rawsocket import BUFFER, RawSocket, enlarge, open_socket
 from driver.kernel.seen import address_of, dump_links, link_of
+from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.state import Address, Object
 
 # RTMGRP_*: links, neighbours, addresses and routes of both families
 GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400
-NETWORK_LINK, ENDPOINT_LINK = "fl.", "flv"
 CONTAINERS = (ENDPOINT_LINK, "flc", "veth", "docker", "br-")  # links that come and go with containers
 
 

@@ -13,6 +13,7 @@ from driver.kernel.rawsocket import RawSocket
 
 IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 4, 5, 18, 29
 IFLA_INFO_KIND = 1
+ETHERNET = 1  # ARPHRD_ETHER
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
 REMEMBERED = 16_384
 
@@ -29,12 +30,12 @@ def dump_addresses(socket: RawSocket) -> list[AddressSeen]:
 
 @lru_cache(REMEMBERED)
 def link_of(raw: bytes) -> LinkSeen:
-    index, flags = wire.IFINFO.unpack_from(raw)[2:4]
+    _, hardware, index, flags, _ = wire.IFINFO.unpack_from(raw)
     found = wire.attributes(raw, wire.IFINFO.size)
     mtu, other = (wire.U32.unpack(found[kind])[0] if kind in found else None for kind in (IFLA_MTU, IFLA_LINK))
     name, mac = _text(found.get(wire.IFLA_IFNAME, b"")), found.get(IFLA_ADDRESS, b"").hex(":")
     kind = _text(wire.attributes(found.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b""))
-    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, mac, kind)
+    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, mac, kind, hardware == ETHERNET)
 
 
 def _text(value: bytes) -> str:

@@ -154,8 +154,18 @@ def await_address(host: NamespaceHost) -> None:
     wait_until(f"the link-local address of {host.name}", there, timeout=10)
 
 
+def bring_about(host: NamespaceHost, number: int, local: list[LocalNetwork], *, fast: bool = True) -> None:
+    """The kernel of the host with this number as it should be."""
+    for _ in range(2):
+        actual, underlay = host.kernel.read(), host.kernel.underlay(None, ())
+        for operation in plan(actual, goal(f"h{number}", underlay, local, actual, fast=fast)):
+            host.kernel.apply(operation)
+
+
 @contextmanager
-def connected(two_hosts: tuple[NamespaceHost, NamespaceHost], backend: str, *, direct: bool = False) -> Iterator[Net]:
+def connected(
+    two_hosts: tuple[NamespaceHost, NamespaceHost], backend: str, *, direct: bool = False, fast: bool = True
+) -> Iterator[Net]:
     made: list[str] = []
     try:
         places = []
@@ -166,10 +176,7 @@ def connected(two_hosts: tuple[NamespaceHost, NamespaceHost], backend: str, *, d
             made += [place.namespace for place in here]
             places.append((here[0], here[1]))
             local = [LocalNetwork(networks[n], (endpoint(number, n),), (remote(1 - number, n),)) for n in (0, 1)]
-            for _ in range(2):
-                actual = host.kernel.read()
-                for operation in plan(actual, goal(f"h{number}", host.kernel.underlay(None, ()), local, actual)):
-                    host.kernel.apply(operation)
+            bring_about(host, number, local, fast=fast)
         net = Net(two_hosts, backend, (places[0], places[1]), (Nft(), Nft()), direct, made)
         for number in (0, 1):
             net.settle(number, net.sets(number, 0, 1))

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from driver.errands import Errand
 from driver.errors import NetworkConflict
 from driver.journal import Journal
 from driver.model import Endpoint, PortRequest
@@ -26,6 +27,7 @@ SPEC = NetworkSpec(
     direct_routing=True,
     checksum_offload="off",
     gateway="direct",
+    fast_path=False,
 )
 
 
@@ -39,10 +41,10 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
 
 
 class Elsewhere:
-    """What a driver has beside it here: it notes what would be looked at and removed."""
+    """What a driver has beside it here: it notes what would be looked at, and what is left for later."""
 
     def __init__(self) -> None:
-        self.looks, self.removed = 0, list[str]()
+        self.looks, self.errands = 0, list[Errand]()
 
     def settle(self, about: Collection[str]) -> None:
         pass
@@ -50,8 +52,8 @@ class Elsewhere:
     def poke(self) -> None:
         self.looks += 1
 
-    def remove(self, link: str) -> None:
-        self.removed.append(link)
+    def later(self, errand: Errand) -> None:
+        self.errands.append(errand)
 
 
 @pytest.mark.parametrize("end", ["withdraw_ports", "leave", "delete_endpoint"])

@@ -15,13 +15,17 @@ def test_what_was_said_is_kept_and_the_rest_is_open() -> None:
     assert parse({"direct-routing": "true", "checksum-offload": "off"}, False) == Options(
         direct_routing=True, checksum_offload="off"
     )
+    assert parse({"backend": "host-gw", "fast-path": "false"}, False) == Options("host-gw", fast_path=False)
     assert parse({"com.docker.network.driver.mtu": "1400", "mtu": "1400"}, False).mtu == 1400
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"bakend": "vxlan"}, "unknown option bakend; known: backend, checksum-offload, direct-routing, gateway, mtu"),
+        (
+            {"bakend": "vxlan"},
+            "unknown option bakend; known: backend, checksum-offload, direct-routing, fast-path",
+        ),
         ({"backend": "gre"}, "-o backend=gre: must be one of vxlan, host-gw"),
         ({"gateway": "10.1.0.1"}, "-o gateway=10.1.0.1: must be one of gwbridge, direct"),
         ({"vni": "0"}, "-o vni=0: must be a number from 1 to 16777215"),
@@ -37,7 +41,11 @@ def test_what_was_said_is_kept_and_the_rest_is_open() -> None:
         ({"checksum-offload": ""}, "-o checksum-offload=: must be one of auto, on, off"),
         (
             {"backend": "host-gw", "direct-routing": "true"},
-            "-o direct-routing=true: only backend vxlan has this option, not host-gw",
+            "-o direct-routing=true: this option is for backend vxlan, not host-gw",
+        ),
+        (
+            {"backend": "udp", "fast-path": "true"},
+            "-o fast-path=true: this option is for backend vxlan or host-gw, not udp",
         ),
     ],
 )

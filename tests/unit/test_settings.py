@@ -268,4 +268,7 @@ def test_plugin_json_mounts_only_what_every_host_has() -> None:
 def test_plugin_json_is_for_both_protocols_on_the_hosts_network() -> None:
     assert MANIFEST["interface"]["types"] == ["docker.networkdriver/1.0", "docker.ipamdriver/1.0"]
     assert MANIFEST["network"] == {"type": "host"}
-    assert MANIFEST["linux"]["capabilities"] == ["CAP_NET_ADMIN"]  # beside those that Docker gives every container
+    assert MANIFEST["linux"]["capabilities"] == [
+        "CAP_NET_ADMIN",
+        "CAP_BPF",
+    ]  # beside those that Docker gives every container

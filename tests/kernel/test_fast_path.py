@@ -1,0 +1,347 @@
+"""The program on links, in real kernels: who takes the fast path, who must not, and how it is kept on its links."""
+
+import ctypes
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driver.fast_path.program import program
+from driver.fast_path.wanted import of_links
+from driver.goal import LocalNetwork
+from driver.kernel import bpf
+from driver.model import Endpoint, Network
+from driver.plan import Drop, Put
+from driver.state import FastPath
+from store.ip import IPAddress
+from tests.kernel.conftest import NamespaceHost, inside
+from tests.kernel.containers import (
+    BRIEF,
+    HOSTS,
+    PATIENCE,
+    PORT,
+    Net,
+    Place,
+    bring_about,
+    connect,
+    connected,
+    endpoint,
+    network,
+    remote,
+    udp_socket,
+)
+from tests.packets import checksum, frame_of, udp_packet
+
+Hosts = tuple[NamespaceHost, NamespaceHost]
+PACKETS = 20
+BULK = 4 << 20  # bytes
+
+
+@pytest.fixture(params=["vxlan", "host-gw"])
+def net(two_hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Net]:
+    with connected(two_hosts, request.param) as net:
+        yield net
+
+
+# --- who takes it
+
+
+def watch_the_ordinary_way(host: NamespaceHost) -> None:
+    """A rule that counts what is forwarded."""
+    rules = "".join(f"{protocol} dport {PORT} counter\n" for protocol in ("tcp", "udp"))
+    text = f"table inet watched {{ chain forward {{ type filter hook forward priority -300;\n{rules}}}\n}}\n"
+    subprocess.run(["ip", "netns", "exec", host.name, "nft", "-f", "-"], input=text, text=True, check=True)
+
+
+def on_the_ordinary_way(host: NamespaceHost) -> int:
+    listed = json.loads(host.run("nft", "-j", "list", "table", "inet", "watched").stdout)["nftables"]
+    rules = [part["rule"]["expr"] for part in listed if "rule" in part]
+    return sum(each["counter"]["packets"] for rule in rules for each in rule if "counter" in each)
+
+
+def send(sender: Place, receiver: Place, version: int, packets: int) -> int:
+    """How many arrive."""
+    with receiver.listen(version) as arriving, udp_socket(sender.namespace, sender.addresses[version == 6]) as leaving:
+        for _ in range(packets):
+            leaving.sendto(b"hello", arriving.getsockname()[:2])
+        return sum(arriving.recv(100) == b"hello" for _ in range(packets))
+
+
+def second_container(net: Net) -> Place:
+    """Beside that of network 0 on the first host."""
+    host, first, here = net.hosts[0], endpoint(0, 0), network(0, net.backend)
+    second = replace(first, id="02bbbbbbbbb", addresses=tuple(address + 1 for address in first.addresses))
+    place = connect(host, second, here)
+    net.namespaces.append(place.namespace)
+    other = LocalNetwork(network(1, net.backend), (endpoint(0, 1),), (remote(1, 1),))
+    bring_about(host, 0, [LocalNetwork(here, (first, second), (remote(1, 0),)), other])
+    return place
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("where", ["on another host", "on this host"])
+def test_within_a_network_packets_meet_no_rule_of_the_hosts(net: Net, where: str, version: int) -> None:
+    one = net.places[0][0]
+    other = net.places[1][0] if where == "on another host" else second_container(net)
+    assert send(one, other, version, 1) == send(other, one, version, 1) == 1
+    for host in net.hosts:
+        watch_the_ordinary_way(host)
+    assert send(one, other, version, PACKETS) == send(other, one, version, PACKETS) == PACKETS
+    assert [on_the_ordinary_way(host) for host in net.hosts] == [0, 0]
+
+
+def test_without_it_they_do(two_hosts: Hosts) -> None:
+    with connected(two_hosts, "vxlan", fast=False) as net:
+        watch_the_ordinary_way(two_hosts[0])
+        assert send(net.places[0][0], net.places[1][0], 4, PACKETS) == PACKETS
+        assert on_the_ordinary_way(two_hosts[0]) == PACKETS
+
+
+def test_what_is_for_a_link_on_top_of_the_underlay_is_not_taken(two_hosts: Hosts) -> None:
+    """A frame of a VLAN, on a host that has none: nobody is there to receive it."""
+    with connected(two_hosts, "host-gw") as net:
+        source, target = net.places[1][0], net.places[0][0]
+        packet = udp_packet(source.addresses[0], target.addresses[0], PORT, b"hello")
+        frame = frame_of(packet, mac_of(two_hosts[0], "eth0"))
+        with target.listen(4) as arriving:
+            for tag, arrives in ((b"", True), (b"\x81\x00\x00\x64", False)):
+                inside(two_hosts[1].name, partial(put_on_the_wire, frame[:12] + tag + frame[12:]))
+                arriving.settimeout(PATIENCE if arrives else BRIEF)
+                assert received(arriving) == arrives
+
+
+def put_on_the_wire(frame: bytes) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as card:
+        card.bind(("eth0", 0))
+        card.send(frame)
+
+
+def received(arriving: socket.socket) -> bool:
+    try:
+        return bool(arriving.recv(100))
+    except TimeoutError:
+        return False
+
+
+def mac_of(host: NamespaceHost, link: str) -> str:
+    found: str = json.loads(host.ip("-j", "link", "show", link))[0]["address"]
+    return found
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_segments_too_large_for_the_way_on_are_told_of_and_none_is_lost(net: Net, version: int) -> None:
+    """The containers' links keep their MTU when that of the underlay shrinks: their kernels learn of it by ICMP."""
+    dev = "fl.7" if net.backend == "vxlan" else "eth0"
+    for host in net.hosts:
+        host.ip("link", "set", dev, "mtu", "1300")
+    client, server = net.places[0][0], net.places[1][0]
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET
+
+    def listening() -> socket.socket:
+        return socket.create_server((server.addresses[version == 6], PORT), family=family)
+
+    def calling() -> socket.socket:
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.settimeout(20)
+        made.connect((server.addresses[version == 6], PORT))
+        return made
+
+    arrived: list[int] = []
+    with inside(server.namespace, listening) as accepting:
+        receiver = threading.Thread(target=lambda: arrived.append(drain(accepting.accept()[0])))
+        receiver.start()
+        with inside(client.namespace, calling) as sending:
+            sending.sendall(bytes(BULK))
+        receiver.join(20)
+    assert arrived == [BULK]
+
+
+def drain(connection: socket.socket) -> int:
+    connection.settimeout(20)
+    with connection:
+        return sum(iter(lambda: len(connection.recv(1 << 16)), 0))
+
+
+# --- every decision of the program, asked of the kernel packet by packet
+
+LINKS = "flv00aaaaaaaaa", "flv01aaaaaaaaa", "fl.7", "fl.8", "eth0"
+MINE, MATE, OTHERS = endpoint(0, 0), endpoint(1, 0), endpoint(0, 1)
+STRANGER = "02:00:00:00:00:77"  # a MAC that no link here has
+NETS = tuple(network(number, "vxlan") for number in (0, 1))
+
+
+def reached_by(version: int) -> dict[IPAddress, str | None]:
+    """By which link the first host reaches an address; None for those of its own, and those that nobody has."""
+    at = version == 6
+    return {
+        MINE.addresses[at]: "flv00aaaaaaaaa",
+        OTHERS.addresses[at]: "flv01aaaaaaaaa",
+        MATE.addresses[at]: "fl.7",
+        endpoint(1, 1).addresses[at]: "fl.8",
+        HOSTS[1][at]: "eth0",
+        HOSTS[0][at]: None,
+        NETS[0].gateways[at]: None,
+        MINE.addresses[at] + 9: None,
+    }
+
+
+def is_fast(source: IPAddress, target: IPAddress, arriving: str, hops: int, mine: bool) -> bool:
+    ways = reached_by(source.version)
+    within = any(source in pool and target in pool for net in NETS for pool in net.pools)
+    leaving = ways[target]
+    return mine and within and hops > 1 and ways[source] == arriving and leaving not in (None, arriving)
+
+
+class Judge:
+    """The program with both networks' pools, run by the kernel on one packet after the other."""
+
+    TEST_RUN = struct.Struct("=IIIIQQIIIIQQ")
+    CONTEXT = struct.Struct("=40xI148x")  # __sk_buff, of which the link's number is set
+
+    def __init__(self, host: NamespaceHost) -> None:
+        self._file = bpf.load(program(tuple(net.pools for net in NETS)), "judge")
+        self._links = {each["ifname"]: each for each in json.loads(host.ip("-j", "link", "show"))}
+
+    def mac(self, link: str) -> str:
+        found: str = self._links[link]["address"]
+        return found
+
+    def takes(self, frame: bytes, arriving: str) -> bytes | None:
+        """The frame as it leaves; None if it goes the ordinary way."""
+        context = ctypes.create_string_buffer(self.CONTEXT.pack(self._links[arriving]["ifindex"]))
+        data, room = ctypes.create_string_buffer(frame, len(frame)), ctypes.create_string_buffer(len(frame))
+        what, where = ctypes.addressof, (self._file, 0, len(frame), len(frame))
+        ends = what(data), what(room), 1, 0, self.CONTEXT.size, 0, what(context), 0
+        wanted = ctypes.create_string_buffer(self.TEST_RUN.pack(*where, *ends))
+        done = ctypes.CDLL(None, use_errno=True).syscall(bpf.number_of_call(), 10, wanted, self.TEST_RUN.size)
+        assert done == 0, ctypes.get_errno()
+        verdict = struct.unpack_from("=I", wanted, 4)[0]
+        assert verdict in (7, 0xFFFFFFFF)  # TC_ACT_REDIRECT, TC_ACT_UNSPEC
+        return room.raw if verdict == 7 else None
+
+
+def test_each_packet_is_taken_or_left_as_the_routes_say(two_hosts: Hosts) -> None:
+    versions = st.sampled_from([4, 6])
+    pairs = versions.flatmap(lambda version: st.tuples(*[st.sampled_from(list(reached_by(version)))] * 2))
+
+    with connected(two_hosts, "vxlan"):
+        judge = inside(two_hosts[0].name, lambda: Judge(two_hosts[0]))
+
+        @settings(max_examples=1500, deadline=None)
+        @given(pairs, st.sampled_from(LINKS), st.sampled_from([0, 1, 2, 64, 255]), st.integers(0, 9).map(bool))
+        def agrees(pair: tuple[IPAddress, IPAddress], arriving: str, hops: int, mine: bool) -> None:
+            source, target = pair
+            to = judge.mac(arriving) if mine else STRANGER
+            leaving = frame_of(with_hops(source, target, max(hops - 1, 0)), to)
+            taken = judge.takes(frame_of(with_hops(source, target, hops), to), arriving)
+            assert taken == (leaving if is_fast(source, target, arriving, hops, mine) else None)
+
+        inside(two_hosts[0].name, agrees)
+
+
+def with_hops(source: IPAddress, target: IPAddress, hops: int) -> bytes:
+    """A packet with so many hops left, whose header's checksum is right."""
+    packet = bytearray(udp_packet(str(source), str(target), PORT, b"hello"))
+    packet[8 if source.version == 4 else 7] = hops
+    if source.version == 4:
+        packet[10:12] = bytes(2)
+        packet[10:12] = struct.pack("!H", checksum(bytes(packet[:20])))
+    return bytes(packet)
+
+
+def test_what_holds_no_ip_is_left(two_hosts: Hosts) -> None:
+    with connected(two_hosts, "vxlan"):
+        judge = inside(two_hosts[0].name, lambda: Judge(two_hosts[0]))
+        packet = udp_packet(str(MINE.addresses[0]), str(MATE.addresses[0]), PORT, b"hello")
+        frame = frame_of(packet, judge.mac(LINKS[0]))
+        other = frame[:12] + b"\x88\xb5" + frame[14:]  # for experiments, IEEE 802
+        taken = [inside(two_hosts[0].name, partial(judge.takes, each, LINKS[0])) for each in (frame, other)]
+        assert [each is not None for each in taken] == [True, False]
+
+
+# --- how it is kept
+
+
+def paths(host: NamespaceHost) -> dict[str, FastPath]:
+    return {o.dev: o for o in host.kernel.read().values() if isinstance(o, FastPath)}
+
+
+def wanted(host: NamespaceHost, backend: str, *numbers: int) -> dict[str, FastPath]:
+    underlay = host.kernel.underlay(None, ())
+    networks: list[tuple[Network, list[Endpoint]]] = [(network(n, backend), [endpoint(0, n)]) for n in numbers]
+    return {o.dev: o for o in of_links(underlay, networks)}
+
+
+def test_it_is_found_as_it_was_put(net: Net) -> None:
+    host = net.hosts[0]
+    assert paths(host) == wanted(host, net.backend, 0, 1)
+    entrances = {"fl.7", "fl.8"} if net.backend == "vxlan" else {"eth0"}
+    assert paths(host).keys() == {"flv00aaaaaaaaa", "flv01aaaaaaaaa", *entrances}
+
+
+def test_one_that_others_took_away_is_missed(net: Net) -> None:
+    host, link = net.hosts[0], "flv00aaaaaaaaa"
+    assert host.run("tc", "qdisc", "del", "dev", link, "clsact").returncode == 0
+    assert link not in paths(host)
+    host.kernel.apply(Put(wanted(host, net.backend, 0)[link]))
+    assert link in paths(host)
+
+
+def test_the_underlays_follows_its_networks_while_packets_flow(two_hosts: Hosts) -> None:
+    with connected(two_hosts, "host-gw") as net:
+        host = two_hosts[0]
+        only = wanted(host, "host-gw", 0)["eth0"]
+        assert only != paths(host)["eth0"]
+        host.kernel.apply(Put(only))
+        assert paths(host)["eth0"] == only
+        watch_the_ordinary_way(host)
+        for number, ordinary in ((0, 0), (1, PACKETS)):
+            assert send(net.places[1][number], net.places[0][number], 4, PACKETS) == PACKETS
+            assert on_the_ordinary_way(host) == ordinary
+
+
+@pytest.mark.parametrize("qdisc", ["clsact", "ingress"])
+def test_classifiers_of_others_stay_and_come_first(two_hosts: Hosts, qdisc: str) -> None:
+    host = two_hosts[0]
+    path = wanted(host, "host-gw", 0)["eth0"]
+    theirs = ["filter", "add", "dev", "eth0", "ingress", "prio", "1", "bpf", "bytecode", "1,6 0 0 0,"]
+    for words in (["qdisc", "add", "dev", "eth0", qdisc], theirs):
+        assert host.run("tc", *words).returncode == 0
+    before = host.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout
+    assert before
+    for _ in range(2):
+        host.kernel.apply(Put(path))
+        assert paths(host) == {"eth0": path}
+    listed = host.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout
+    assert listed.startswith(before)
+    assert f"flannelpy {path.digest} direct-action" in listed
+    for _ in range(2):
+        host.kernel.apply(Drop(path))
+    assert host.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout == before
+    assert paths(host) == {}
+
+
+def test_a_process_that_may_load_no_program_says_so() -> None:
+    """As a service does whose unit, or plugin whose settings, lack CAP_BPF."""
+    ask = "from driver.kernel import fast_path_refusal; print(fast_path_refusal())"
+    without = ["setpriv", "--bounding-set", "-bpf,-sys_admin", "--inh-caps", "-bpf,-sys_admin"]
+    said = [
+        subprocess.run([*rights, sys.executable, "-c", ask], capture_output=True, text=True).stdout.strip()
+        for rights in ([], without)
+    ]
+    assert said == ["None", "loading a program: the kernel says Operation not permitted (EPERM)"]
+
+
+def test_a_program_that_the_kernel_does_not_believe_is_told_with_its_reason() -> None:
+    endless = struct.pack("<BBhI", 0x05, 0, -1, 0)
+    with pytest.raises(Exception, match=r"loading a program: the kernel says Invalid argument \(EINVAL\): .+"):
+        bpf.load(endless, "endless")
