@@ -1,7 +1,7 @@
 """The ways from one container to another that are compared: two ends each, with the servers of all tools behind one."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from tests.lab.docker_host import DockerHost
 from tests.lab.processes import Daemon
 
 HOST, BRIDGE, OVERLAY, FLANNEL = "the hosts' own", "Docker bridge", "Docker overlay", "flannel's layout"
+ORDINARY = {backend: f"{backend} by the rules" for backend in ("vxlan", "host-gw")}  # without the fast path
 IPERF, SOCKPERF, CONNECTIONS = 5201, 11111, 5202
 CONNECTIONS_PROGRAM = str(Path(__file__).with_name("connections.py"))
 SERVERS = {
@@ -100,8 +101,10 @@ class Ways:
         ways.add(BRIDGE, lambda: bridge(one))
         ways.add(OVERLAY, lambda: overlay(one, other))
         ways.add(FLANNEL, lambda: flannel(one, other))
-        for number, backend in enumerate(BACKENDS):
-            ways.add(backend, lambda: ours(cluster, backend, f"10.{230 + number}.0.0/18"))  # noqa: B023 (called at once)
+        options: dict[str, tuple[str, ...]] = {backend: ("-o", f"backend={backend}") for backend in BACKENDS}
+        options |= {name: (*options[backend], "-o", "fast-path=false") for backend, name in ORDINARY.items()}
+        for number, (name, given) in enumerate(options.items()):
+            ways.add(name, lambda: ours(cluster, f"path-{number}", given, f"10.{230 + number}.0.0/18"))  # noqa: B023 (called at once)
         return ways
 
 
@@ -136,10 +139,8 @@ def flannel(one: DockerHost, other: DockerHost) -> tuple[End, End]:
     return container(one, "flannel", "path-flannel"), container(other, "flannel", "path-flannel")
 
 
-def ours(cluster: Cluster, backend: str, pool: str) -> tuple[End, End]:
-    name = f"path-{backend}"
-    options = (*FLANNELPY, "-o", f"backend={backend}", "--subnet", pool, name)
+def ours(cluster: Cluster, name: str, options: Sequence[str], pool: str) -> tuple[End, End]:
     for host in cluster.hosts:
-        host.docker("network", "create", *options)
+        host.docker("network", "create", *FLANNELPY, *options, "--subnet", pool, name)
     client, server = side_by_side(lambda host: container(host, name, name), cluster.hosts)
     return client, server

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench.bench import Bench
-from tests.bench.datapaths import FLANNEL, HOST, OVERLAY, DataPath
+from tests.bench.datapaths import FLANNEL, HOST, ORDINARY, OVERLAY, DataPath
 from tests.bench.samples import Lines, Note, Row, in_turns, ratio
 from tests.bench.tools import connections, round_trip, stream
 
@@ -27,6 +27,7 @@ FASTER = (
     Wanted("vxlan", FLANNEL, least=1.15),
     Wanted("host-gw", HOST, least=0.9),
     Wanted("host-gw", "vxlan", least=1.2),
+    *(Wanted(backend, ordinary) for backend, ordinary in ORDINARY.items()),
 )
 SOONER = (Wanted("host-gw", OVERLAY, most=1.0), Wanted("vxlan", OVERLAY, most=1.0))
 ARTICLE = (Wanted("host-gw", "vxlan"),)

@@ -11,7 +11,7 @@ BRIEF = Effort(rounds=1, sweep_rounds=1, stream=("-n", "1M"), points=1, seconds=
 
 def test_every_figure_of_traffic_can_be_measured(cluster: Cluster) -> None:
     with Ways() as ways:
-        ways.add("vxlan", lambda: ours(cluster, "vxlan", "10.230.0.0/18"))
+        ways.add("vxlan", lambda: ours(cluster, "path", ("-o", "backend=vxlan"), "10.230.0.0/18"))
         bench = Bench(BRIEF, cluster, ways)
         for measure in (
             *(traffic.throughput, traffic.windows, traffic.payloads, traffic.udp_latency, traffic.tcp_latency),
