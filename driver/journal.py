@@ -58,6 +58,10 @@ class Journal:
             raise NoSuchEndpoint(f"endpoint {endpoint_id[:12]} is not known in network {network_id[:12]} on this host")
         return found
 
+    def has_link(self, link: str) -> bool:
+        """Whether it is an endpoint's, on the host's side."""
+        return any(endpoint.host_link == link for endpoint in self.all_endpoints())
+
     def put_endpoint(self, endpoint: Endpoint) -> None:
         with self._lock_of(endpoint.id):
             self._endpoints.put(endpoint.id, endpoint)

@@ -23,6 +23,8 @@ from plugin.progress import waiting
 from plugin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from plugin.parts import Parts
 
 T = TypeVar("T")
@@ -164,10 +166,16 @@ def _on_stopped(settings: Settings, act: Callable[["Parts"], T], *, claim: bool 
 
 
 def _serve(settings: Settings) -> None:
-    from plugin.app import create_app
     from plugin.server import serve
 
-    serve(settings, create_app)
+    serve(settings, _create_app)
+
+
+def _create_app(settings: Settings) -> "Flask":
+    """Imported by the worker: the master does nothing but wait for it, and need not hold all that."""
+    from plugin.app import create_app
+
+    return create_app(settings)
 
 
 if __name__ == "__main__":

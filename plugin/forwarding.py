@@ -57,7 +57,7 @@ def assemble_forwarding(
     )
     errands, kernel = Errands(KeptKernel(), reconciler.poke), KeptKernel()
     driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, errands, kernel, settings.dns)
-    listener = Listener(reconciler.poke, lambda: Notices(expected=reconciler.expects))
+    listener = Listener(reconciler.poke, lambda: Notices(None, reconciler.expects, networks.has_link))
     rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
     return Forwarding(reconciler, driver, [ports, reconciler, errands, listener, rules])
 

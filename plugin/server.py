@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
@@ -29,6 +28,9 @@ from plugin.settings import Settings, SettingsError
 from plugin.state_dir import PATIENCE, Busy
 from plugin.watchdog import Systemd, Watchdog
 
+if TYPE_CHECKING:
+    from flask import Flask
+
 log = logging.getLogger(__name__)
 
 SOCKET_UMASK = 0o117  # mode 0660 from the moment of bind()
@@ -37,7 +39,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TURN = 0.001  # seconds a thread of the agent may keep a request waiting, each time that it comes back from the disk
 
 
-def serve(settings: Settings, create: Callable[[Settings], Flask]) -> None:
+def serve(settings: Settings, create: Callable[[Settings], "Flask"]) -> None:
     """Serve until SIGTERM; leaves by SystemExit, like gunicorn. `create` runs in the worker, never before the fork."""
     systemd = Systemd.take()  # else gunicorn speaks up as well
     listeners = [listen(path) for path in settings.socket]
@@ -149,7 +151,7 @@ def _stop_agent(_server: Any, worker: Any) -> None:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
-    def __init__(self, settings: dict[str, Any], create: Callable[[], Flask]) -> None:
+    def __init__(self, settings: dict[str, Any], create: Callable[[], "Flask"]) -> None:
         self._settings, self._create = settings, create
         super().__init__()
 
@@ -157,7 +159,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
         for name, value in self._settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> "Flask":
         try:
             return self._create()
         except SettingsError as error:  # one that shows on this host only, such as an address it does not have

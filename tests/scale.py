@@ -31,6 +31,7 @@ from store.feed import TOPICS, Announcing
 from store.interface import ABSENT, Delete, Put, Store
 from tests.consul_agent import ConsulAgent, free_ports
 from tests.lab import unix_http
+from tests.memory import family, held_by
 
 HERE = Path(__file__).parent.parent
 POOL = ip_network("10.240.0.0/13")
@@ -111,20 +112,14 @@ class Daemon:
         self.call("NetworkDriver.CreateNetwork", network)
 
     def family(self) -> list[int]:
-        """The process and its children."""
-        found = [self._process.pid]
-        for pid in found:
-            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
+        return family(self._process.pid)
 
     def cpu_seconds(self) -> float:
         stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.family()]
         return sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS
 
     def memory(self) -> int:
-        """Proportional: what two of its processes share counts once."""
-        rolled = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.family()]
-        return sum(int(text.partition("\nPss:")[2].split()[0]) * 1024 for text in rolled)
+        return held_by(self.family())
 
 
 class Counter:

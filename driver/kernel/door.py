@@ -73,15 +73,14 @@ class Kernel:
             names = {link.index: link.name for link, _ in links}
             self._indexes = {name: index for index, name in names.items()}
             ours = {index: name for index, name in names.items() if name.startswith((NETWORK_LINK, ENDPOINT_LINK))}
-            return state_of(
-                [
-                    *_objects((link, raw) for link, raw in links if link.index in ours),
-                    *self._addresses(ours),
-                    *self._neighbours(ours),
-                    *self._tables.routes(names),
-                    *self._programs.read(names),
-                ]
-            )
+            networks = {index: name for index, name in ours.items() if name.startswith(NETWORK_LINK)}
+            return {
+                **state_of(_objects((link, raw) for link, raw in links if link.index in ours)),
+                **state_of(self._addresses(ours)),
+                **self._tables.neighbours(networks),
+                **self._tables.routes(names),
+                **state_of(self._programs.read(names)),
+            }
 
     def _links(self) -> list[tuple[LinkSeen, bytes]]:
         return [(link_of(raw), raw) for raw in self._tables.links()]
@@ -93,11 +92,6 @@ class Kernel:
         for seen in self._tables.addresses():
             if seen.index in ours and not seen.interface.ip.is_link_local:
                 yield Address(ours[seen.index], seen.interface)
-
-    def _neighbours(self, ours: dict[int, str]) -> Iterator[Object]:
-        for index, name in ours.items():
-            if name.startswith(NETWORK_LINK):
-                yield from self._tables.neighbours(index, name)
 
     # changing
 

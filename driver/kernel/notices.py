@@ -24,10 +24,16 @@ class _Link(NamedTuple):
 
 class Notices:
     """For one thread: make it there. `expected` says of an object, made or changed, whether it is as it should be: most
-    are our own doing, thousands when many hosts come, and a few for each container."""
+    are our own doing, thousands when many hosts come, and a few for each container. `attached` says of a container's
+    link whether the container still has it: what becomes of others is our own doing, too."""
 
-    def __init__(self, netns: str | None = None, expected: Callable[[Object], bool] = lambda _: False) -> None:
-        self._expected = expected
+    def __init__(
+        self,
+        netns: str | None = None,
+        expected: Callable[[Object], bool] = lambda _: False,
+        attached: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._expected, self._attached = expected, attached
         try:
             self._socket = open_socket(netns, GROUPS)  # before the links are asked for: none is missed
             enlarge(self._socket)
@@ -50,7 +56,7 @@ class Notices:
     def _concerns_us(self, kind: int, payload: bytes) -> bool:
         """Not the coming of containers, which is most of it and our own doing."""
         if kind in (wire.NEW_ROUTE, wire.DEL_ROUTE):
-            return wire.is_ours(payload) and (kind == wire.DEL_ROUTE or self._is_news_of_route(payload))
+            return wire.is_ours(payload) and self._concerns_route(kind, payload)
         if kind in (wire.NEW_LINK, wire.DEL_LINK):
             return self._concerns_link(kind, payload)
         if kind in (wire.NEW_ADDRESS, wire.DEL_ADDRESS):
@@ -73,18 +79,24 @@ class Notices:
         if any(name.startswith(NETWORK_LINK) for name in names):
             return True
         if any(name.startswith(ENDPOINT_LINK) for name in names):
-            return kind == wire.NEW_LINK and (link != before or wire.was_set_down(payload))
+            harmed = link != before or (wire.was_set_down(payload) and self._attached(link.name))
+            return kind == wire.NEW_LINK and harmed
         return not link.name.startswith(CONTAINERS)
 
     def _concerns_address(self, kind: int, payload: bytes) -> bool:
         seen = address_of(payload)
         name = self._name(seen.index)
-        if name.startswith(ENDPOINT_LINK) and kind == wire.NEW_ADDRESS:
-            return not seen.interface.is_link_local and self._is_news(Address(name, seen.interface))
-        return name.startswith((NETWORK_LINK, ENDPOINT_LINK)) or not name.startswith(CONTAINERS)
+        if name.startswith((NETWORK_LINK, ENDPOINT_LINK)) and seen.interface.is_link_local:
+            return False  # the kernel's own, which comes a second after its link is up
+        if name.startswith(ENDPOINT_LINK):
+            return self._attached(name) if kind == wire.DEL_ADDRESS else self._is_news(Address(name, seen.interface))
+        return name.startswith(NETWORK_LINK) or not name.startswith(CONTAINERS)
 
-    def _is_news_of_route(self, payload: bytes) -> bool:
-        return self._is_news(wire.read_route(payload, self._name(wire.index_of_route(payload) or 0)))
+    def _concerns_route(self, kind: int, payload: bytes) -> bool:
+        name = self._name(wire.index_of_route(payload) or 0)
+        if kind == wire.DEL_ROUTE:
+            return not name.startswith(ENDPOINT_LINK) or self._attached(name)
+        return self._is_news(wire.read_route(payload, name))
 
     def _is_news(self, o: Object | None) -> bool:
         return o is not None and not self._expected(o)

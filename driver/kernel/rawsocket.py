@@ -59,21 +59,17 @@ class RawSocket:
         self._sequence += 1
         self._socket.send(wire.message(kind, wire.REQUEST | wire.DUMP, request, self._sequence))
         found: list[bytes] = []
-        whole, header, size = True, wire.HEADER.unpack_from, wire.HEADER.size
+        whole = True
         while True:
-            data, at = self._socket.recv(BUFFER), 0
-            while at < len(data):
-                length, answered, flags, sequence, _ = header(data, at)
-                payload = data[at + size : at + length]
-                at += (length + 3) & ~3
+            for answered, flags, sequence, payloads in wire.runs(self._socket.recv(BUFFER)):
                 if sequence != self._sequence:
                     continue  # left over from a question that was given up
                 if flags & wire.DUMP_INTERRUPTED:
                     whole = False
                 if answered in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
-                    _insist(_code(payload))
+                    _insist(_code(payloads[0]))
                     return found, whole
-                found.append(payload)
+                found += payloads
 
     def ask(self, kind: int, request: bytes) -> bytes:
         """The payload of the one answer to a question about one thing. OSError with the kernel's own no."""

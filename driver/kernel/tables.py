@@ -13,7 +13,20 @@ from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
-from driver.state import Address, AnyRoute, Entry, Fdb, Key, Local, Neighbour, Route, Unreachable
+from driver.state import (
+    Address,
+    AnyRoute,
+    Entry,
+    Fdb,
+    Key,
+    Local,
+    Neighbour,
+    Object,
+    Route,
+    State,
+    Unreachable,
+    state_of,
+)
 
 Packed = Address | Neighbour | Fdb | AnyRoute
 ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
@@ -27,10 +40,12 @@ class Tables:
 
     def __init__(self, netns: str | None = None) -> None:
         self._socket = RawSocket(netns)
+        self._raw_routes: list[bytes] = []
         self._known_routes: dict[bytes, tuple[int | None, AnyRoute]] = {}  # with their links' numbers
-        self._route_links: dict[int, str] = {}
+        self._route_links: dict[int, str | None] = {}
+        self._routes: State = {}
+        self._neighbours: dict[tuple[int, str, int], _Neighbours] = {}  # by link and family
         self._put: dict[Key, object] = {}  # and not yet read
-        self._known_neighbours: dict[tuple[int, str], dict[bytes, Neighbour | Fdb | None]] = {}
 
     def close(self) -> None:
         self._socket.close()
@@ -44,25 +59,20 @@ class Tables:
     def addresses(self) -> list[AddressSeen]:
         return dump_addresses(self._socket)
 
-    def routes(self, names: dict[int, str]) -> Iterator[AnyRoute]:
+    def routes(self, names: dict[int, str]) -> State:
         """Ours; `names` are all links by index. A route whose link is younger than `names` is left out."""
-        # a link that went, or whose number another one has got, or that has another name
+        raws = list(self._all_routes(wire.PROTOCOL, (wire.MAIN_TABLE, wire.LOCAL_TABLE)))
+        # a link that came or went, or whose number another one has got, or that has another name
         other = {index for index, name in self._route_links.items() if names.get(index) != name}
-        known, found = self._known_routes, {}
-        if other:
-            known = {raw: standing for raw, standing in known.items() if standing[0] not in other}
-        for raw in self._all_routes(wire.PROTOCOL, (wire.MAIN_TABLE, wire.LOCAL_TABLE)):
-            standing = known.get(raw)
-            if standing is None:
-                if not wire.is_ours(raw):
-                    continue
-                standing = self._read_route(raw, names)
-                if standing[0] is not None and standing[0] not in names:
-                    continue
-            found[raw] = standing
-        self._known_routes = found
-        self._route_links = {index: names[index] for index in {i for i, _ in found.values()} if index is not None}
-        return (route for _, route in found.values())
+        if other or raws != self._raw_routes:
+            known = {raw: standing for raw, standing in self._known_routes.items() if standing[0] not in other}
+            ours = filter(wire.is_ours, raws)
+            self._known_routes = {raw: known.get(raw) or self._read_route(raw, names) for raw in ours}
+            found = self._known_routes.values()
+            self._route_links = {i: names.get(i) for i in {i for i, _ in found} if i is not None}
+            self._routes = state_of(route for i, route in found if i is None or i in names)
+            self._raw_routes = raws
+        return self._routes
 
     def host_routes(self) -> Iterator[HostRoute]:
         return filter(
@@ -77,24 +87,20 @@ class Tables:
                 head = wire.RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
                 yield from self._socket.dump(wire.GET_ROUTE, head)
 
-    def neighbours(self, index: int, dev: str) -> Iterator[Neighbour | Fdb]:
-        """The permanent neighbours and the forwarding entries of a link."""
-        known, found = self._known_neighbours.get((index, dev), {}), dict[bytes, Neighbour | Fdb | None]()
+    def neighbours(self, links: dict[int, str]) -> State:
+        """The permanent neighbours and the forwarding entries of links, which are names by index."""
+        families = (*wire.FAMILIES, socket.AF_BRIDGE)
+        tables = [(index, name, family) for index, name in links.items() for family in families]
+        self._neighbours = {table: self._neighbours.get(table) or _Neighbours(table[1], self._own) for table in tables}
+        found: dict[Key, Object] = {}
+        for (index, _, family), known in self._neighbours.items():
+            found |= known.read(self._raw_neighbours(index, family))
+        return found
+
+    def _raw_neighbours(self, index: int, family: int) -> list[bytes]:
         ours = wire.S32.pack(index)
-        for family in (*wire.FAMILIES, socket.AF_BRIDGE):
-            head = wire.NDMSG.pack(family, 0, 0, 0, 0) + wire.attribute(wire.NDA_IFINDEX, ours)
-            length = 0  # of the last identity that was a part of its message; most are as long as the one before
-            for raw in self._socket.dump(wire.GET_NEIGHBOUR, head):
-                if raw[4:8] != ours:
-                    continue
-                short = raw[:length]
-                if short not in known:
-                    short = wire.identity(raw)
-                    length = len(short) if len(short) < len(raw) else 0
-                found[short] = known[short] if short in known else self._own(wire.read_neighbour(raw, dev))
-        self._known_neighbours = {key: value for key, value in self._known_neighbours.items() if key[1] != dev}
-        self._known_neighbours[index, dev] = found
-        return (entry for entry in found.values() if entry is not None)
+        head = wire.NDMSG.pack(family, 0, 0, 0, 0) + wire.attribute(wire.NDA_IFINDEX, ours)
+        return [raw for raw in self._socket.dump(wire.GET_NEIGHBOUR, head) if raw[4:8] == ours]
 
     def _read_route(self, raw: bytes, names: dict[int, str]) -> tuple[int | None, AnyRoute]:
         index = wire.index_of_route(raw)
@@ -135,7 +141,7 @@ class Tables:
         self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
     ) -> dict[Operation, str]:
         """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten."""
-        ours = {route.key for route in self.routes(names())}
+        ours = self.routes(names())
         refused, requests = {}, []
         for operation in operations:
             o = operation.object
@@ -173,6 +179,32 @@ class Tables:
                 raise TypeError(f"{o} is in no table")
         # A new destination takes the old one's place: there is no moment without one.
         return (wire.NEW_NEIGHBOUR, wire.CREATE | wire.REPLACE, payload) if put else (wire.DEL_NEIGHBOUR, 0, payload)
+
+
+class _Neighbours:
+    """What was last read of one link and family. `own` is that of `Tables`."""
+
+    def __init__(self, dev: str, own: Callable[[Neighbour | Fdb | None], Neighbour | Fdb | None]) -> None:
+        self._dev, self._own = dev, own
+        self._cut: list[bytes] = []  # the messages, without what changes with time alone
+        self._length = 0  # of the longest of these
+        self._known: dict[bytes, Neighbour | Fdb | None] = {}
+        self._state: State = {}
+
+    def read(self, raws: list[bytes]) -> State:
+        if self._cut != [raw[: self._length] for raw in raws]:
+            self._learn({wire.identity(raw): raw for raw in raws})
+            self._cut = [raw[: self._length] for raw in raws]
+        return self._state
+
+    def _learn(self, raws: dict[bytes, bytes]) -> None:
+        known = self._known
+        self._known = {
+            identity: known[identity] if identity in known else self._own(wire.read_neighbour(raw, self._dev))
+            for identity, raw in raws.items()
+        }
+        self._length = max(map(len, raws), default=0)
+        self._state = state_of(entry for entry in self._known.values() if entry is not None)
 
 
 def is_packed(operation: Operation) -> bool:

@@ -55,11 +55,33 @@ def message(kind: int, flags: int, payload: bytes, sequence: int) -> bytes:
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """(type, flags, sequence number, payload) of each message in what one `recv` gave."""
-    at, end = 0, len(data)
-    while at < end:
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
-        yield kind, flags, sequence, data[at + 16 : at + length]
-        at += (length + 3) & ~3
+    for kind, flags, sequence, payloads in runs(data):
+        for payload in payloads:
+            yield kind, flags, sequence, payload
+
+
+def runs(data: bytes) -> Iterator[tuple[int, int, int, list[bytes]]]:
+    """The same, with the payloads of messages that differ in nothing else together: nearly all of a large table's do,
+    and are taken apart in a tenth of the time."""
+    at = 0
+    while at < len(data):
+        head = data[at : at + HEADER.size]
+        length, kind, flags, sequence, _ = HEADER.unpack(head)
+        size = (length + 3) & ~3
+        payloads = []
+        for found, payload in _cut(data, at, length, size):
+            if found != head:
+                break
+            payloads.append(payload)
+        yield kind, flags, sequence, payloads or [data[at + HEADER.size : at + length]]  # the last may lack its padding
+        at += size * (len(payloads) or 1)
+
+
+def _cut(data: bytes, at: int, length: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Heads and payloads, as if all messages from there on had this length, and with their padding this size."""
+    whole = (len(data) - at) // size * size
+    each = struct.Struct(f"{HEADER.size}s{length - HEADER.size}s{size - length}x")
+    return each.iter_unpack(memoryview(data)[at : at + whole])
 
 
 def attribute(kind: int, value: bytes) -> bytes:

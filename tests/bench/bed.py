@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.lab import unix_http
 from tests.lab.docker_host import PLUGIN_SOCKET, DockerHost
+from tests.memory import family
 
 POOL = "10.242.0.0/18"
 
@@ -31,10 +32,13 @@ class Bed:
     def blocks_taken(self) -> int:
         return self.host.flannelpy_log().count(" block taken ")
 
+    def processes(self) -> list[int]:
+        """Master, worker, and what that has started: the resolver first."""
+        return family(self.host.flannelpy.pid) if self.host.flannelpy else []
+
     def cpu_seconds(self) -> float:
         """What flannelpy has used so far, which says little of the machine's other work."""
-        daemon = self.host.flannelpy
-        stats = [(Path("/proc") / str(pid) / "stat").read_text() for pid in daemon.family()] if daemon else []
+        stats = [(Path("/proc") / str(pid) / "stat").read_text() for pid in self.processes()]
         times = [stat.rpartition(")")[2].split()[11:13] for stat in stats]  # utime and stime
         return sum(int(ticks) for pair in times for ticks in pair) / os.sysconf("SC_CLK_TCK")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench import addresses, attaching, crowding, scaling, spreading, starts, traffic
+from tests.bench import addresses, attaching, crowding, footprint, scaling, spreading, starts, traffic
 from tests.bench.bench import Bench
 from tests.bench.samples import Lines
 
@@ -31,6 +31,7 @@ FIGURES = {
     "attach": Figure("Attaching containers", attaching.attach, plotted=False),
     "many": Figure("Attaching among many", attaching.attach_among_many, plotted=False),
     "parallel": Figure("Attaching at once", attaching.attach_at_once, plotted=False),
+    "memory": Figure("Memory", footprint.memory, plotted=False),
     "addresses": Figure("Giving addresses", addresses.giving, plotted=False),
     "spread": Figure("Networks on all hosts", spreading.spread, plotted=False),
     "crowd": Figure("Very many containers at once", crowding.crowd, plotted=False),

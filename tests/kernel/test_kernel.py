@@ -277,6 +277,17 @@ def test_what_the_kernel_tells_of_our_own_entries_is_no_news(two_hosts: Hosts) -
         assert heard.wait(1)
 
 
+def test_the_kernels_own_address_on_a_link_of_ours_is_no_news(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    joined(two_hosts, "vxlan")
+    with listening(Notices(a.name)) as heard:
+        a.ip("addr", "add", "fe80::7/64", "dev", "fl.7")
+        a.ip("addr", "del", "fe80::7/64", "dev", "fl.7")
+        assert not heard.wait(0.3)
+        a.ip("addr", "add", "fd77::7/64", "dev", "fl.7")
+        assert heard.wait(1)
+
+
 @contextmanager
 def listening(notices: Notices) -> Iterator[threading.Event]:
     """Set when the kernel told of something that may concern us."""

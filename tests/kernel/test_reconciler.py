@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
 from driver.endpoints import attach
 from driver.errors import KernelError
 from driver.forwarding import Forwarding
-from driver.goal import LocalNetwork
+from driver.goal import LocalNetwork, goal
 from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
@@ -146,6 +147,28 @@ def test_a_look_comes_in_time_however_often_others_tell_something(bed: Bed, monk
     assert bed.has_route(0)
 
 
+def test_a_look_that_finds_what_the_last_one_left_computes_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = 0
+
+    def counted(*arguments: Any) -> State:
+        nonlocal computed
+        computed += 1
+        return goal(*arguments)
+
+    monkeypatch.setattr("driver.reconciler.goal", counted)
+    bed.reconciler.settle(["fl.7"])
+    bed.reconciler.settle(["fl.7"])
+    assert computed == 0
+    bed.host.ip("route", "del", str(BLOCKS[0]))
+    bed.reconciler.settle(["fl.7"])
+    assert bed.has_route(0)
+    bed.tell(0, None)
+    assert soon(lambda: not bed.has_route(0))
+    bed.host.ip("route", "add", str(BLOCKS[0]), "dev", "eth0", "proto", "102")
+    bed.reconciler.settle(["fl.7"])
+    assert not bed.has_route(0)
+
+
 def test_a_pass_that_breaks_off_is_a_failure_for_whoever_waits(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(_: Kernel) -> State:
         raise KernelError("reading the kernel's tables: no memory")
@@ -186,7 +209,7 @@ def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Be
 @pytest.fixture
 def listening(bed: Bed) -> Iterator[Bed]:
     """To what the kernel tells, as in earnest."""
-    notices = Notices(bed.host.name, bed.reconciler.expects)
+    notices = Notices(bed.host.name, bed.reconciler.expects, bed.journal.has_link)
     listener = Listener(bed.reconciler.poke, lambda: notices)
     listener.start()
     yield bed
@@ -197,6 +220,17 @@ def listening(bed: Bed) -> Iterator[Bed]:
 def test_a_container_that_comes_is_no_reason_to_look(listening: Bed) -> None:
     before = Counted.reads
     listening.attach()
+    time.sleep(3 * COALESCE)
+    assert Counted.reads == before
+
+
+def test_a_container_that_goes_is_no_reason_to_look(listening: Bed) -> None:
+    endpoint = listening.attach()
+    listening.reconciler.settle([endpoint.host_link])
+    time.sleep(3 * COALESCE)
+    before = Counted.reads
+    listening.journal.remove_endpoint(endpoint.id)
+    listening.host.kernel.delete_link(endpoint.host_link)
     time.sleep(3 * COALESCE)
     assert Counted.reads == before
 

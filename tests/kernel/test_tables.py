@@ -1,13 +1,16 @@
 """Batches of routes, neighbours and forwarding entries against the real kernel, and pyroute2's reading of it."""
 
 import socket
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
+from driver.kernel import wire
 from driver.plan import Drop, Put, plan
 from driver.state import Fdb, LinkState, Neighbour, Object, Route, State, Unreachable, VxlanLink, state_of
 from tests.kernel.conftest import NamespaceHost
@@ -111,3 +114,33 @@ def test_a_link_with_the_number_of_another_is_not_taken_for_it(
     host.ip("link", "set", DEV, "name", "fl.8")
     renamed = {str(o) for o in host.kernel.read().values()}
     assert {str(entry).replace(DEV, "fl.8") for entry in entries} <= renamed
+
+
+def test_tables_that_did_not_change_are_not_read_anew(
+    two_hosts: tuple[NamespaceHost, NamespaceHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = two_hosts
+    entries: list[Object] = [Neighbour(DEV, HOPS4[0], MACS[0]), Neighbour(DEV, HOPS6[0], MACS[0])]
+    entries += [Fdb(DEV, MACS[0], ip_address("192.0.2.2")), Route(DEV, POOLS4[0], HOPS4[0], onlink=True)]
+    host.kernel.apply_all(plan({}, state_of([*BASE, *entries])))
+    before = host.kernel.read()
+    for reader in ("read_route", "read_neighbour"):
+        monkeypatch.setattr(wire, reader, lambda *_: pytest.fail("read anew"))
+    time.sleep(1.1)  # the kernel tells the ages of neighbours, in hundredths of seconds
+    again = host.kernel.read()
+    assert again == before
+    assert all(again[entry.key] is before[entry.key] for entry in entries)
+
+
+def test_a_route_whose_link_is_not_known_yet_is_read_when_it_is(
+    two_hosts: tuple[NamespaceHost, NamespaceHost],
+) -> None:
+    host, _ = two_hosts
+    route = Route("eth0", POOLS4[0], ip_address("192.0.2.2"))
+    host.kernel.apply(Put(route))
+    tables = host.kernel._tables
+    names = host.kernel._names()
+    young = {index: name for index, name in names.items() if name != "eth0"}
+    assert tables.routes(young) == {}
+    assert tables.routes(names) == state_of([route])
+    assert tables.routes(young) == {}

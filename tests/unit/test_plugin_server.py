@@ -235,6 +235,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def test_the_master_holds_nothing_that_only_the_worker_needs() -> None:
+    """As things are when it begins to serve, and forks."""
+    serve = "from plugin import cli, server; server.serve = lambda *_: print(*sys.modules); cli._serve(None)"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {serve}"], cwd=ROOT, capture_output=True, text=True)
+    assert "gunicorn.arbiter" in done.stdout, done.stderr
+    assert {"plugin.app", "flask", "docker", "requests", "pyroute2", "sqlite3"}.isdisjoint(done.stdout.split())
+
+
 def test_hangup_does_not_make_a_second_worker(served: Served) -> None:
     for sign in (signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR2):
         served.process.send_signal(sign)
