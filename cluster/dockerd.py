@@ -83,6 +83,20 @@ class EngineContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What one question about all containers tells of one that runs."""
+
+    names: frozenset[str]  # its own, and those of links
+    endpoints: frozenset[str]  # ids
+
+    def shows(self, known: EngineContainer | None) -> bool:
+        """Whether the container may still be as it was known, or unknown because it has no endpoint."""
+        if known is None:
+            return not self.endpoints
+        return known.name in self.names and self.endpoints == {endpoint.id for endpoint in known.endpoints}
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a network or a container, as GET /events has it."""
 
@@ -169,10 +183,10 @@ class Dockerd:
         with self._client() as client:
             client.start(container_id)
 
-    def running(self) -> list[str]:
-        """The ids of all containers that run."""
+    def running(self) -> dict[str, Glance]:
+        """All containers that run, by id. Does not wait while the Engine starts or stops one."""
         with self._client() as client:
-            return [shape["Id"] for shape in client.containers()]
+            return {shape["Id"]: read_glance(shape) for shape in client.containers()}
 
     def container(self, container_id: str) -> EngineContainer | None:
         """None if there is no such container. Waits while the Engine starts or stops it."""
@@ -300,6 +314,15 @@ def _pairs(mapping: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
 def read_name(shape: Any) -> str:
     """From an element of GET /containers/json; one that is just being removed has no name."""
     return str((shape.get("Names") or [shape["Id"][:12]])[0]).lstrip("/")
+
+
+def read_glance(shape: Any) -> Glance:
+    """From an element of GET /containers/json."""
+    networks = ((shape.get("NetworkSettings") or {}).get("Networks") or {}).values()
+    names = frozenset(str(name).lstrip("/") for name in shape.get("Names") or ())
+    return Glance(
+        names, frozenset(attached["EndpointID"] for attached in networks if attached and attached.get("EndpointID"))
+    )
 
 
 def read_unstarted(shape: Any) -> Unstarted | None:

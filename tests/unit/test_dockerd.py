@@ -155,7 +155,7 @@ def test_the_engine_is_asked_for_its_version_once(engine: Engine) -> None:
     """For each such question it runs two programs."""
     asking = dockerd(engine)
     for _ in range(3):
-        assert asking.running() == []
+        assert asking.running() == {}
     assert engine.asked.count("/version") == 1
 
 
@@ -166,7 +166,7 @@ def test_an_engine_that_follows_another_is_asked_for_its_version(engine: Engine)
     with pytest.raises(EngineUnavailable, match="replaced") as caught:
         asking.running()
     assert not isinstance(caught.value, EngineRefused)  # it would have, if asked in its own words
-    assert asking.running() == []
+    assert asking.running() == {}
 
 
 def test_whoever_follows_its_events_anew_asks_for_its_version(engine: Engine) -> None:
