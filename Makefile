@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 export LAB_REQUIRED := 1
 LAB_ENGINES ?= 28.5
-ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py names.py spread.py managed_plugin.py)
+ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py names.py spread.py ipv6_only.py managed_plugin.py)
 
 .PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
 help:

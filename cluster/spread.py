@@ -172,6 +172,7 @@ def _foreign(network: Here) -> str:
 def command(shape: NetworkShape) -> str:
     """What a user types to make the network."""
     flags = [f"--{name}" for name in ("internal", "attachable", "ipv6") if getattr(shape, name)]
+    flags += [] if shape.ipv4 else ["--ipv4=false"]
     drivers = ("-d", shape.driver, "--ipam-driver", shape.ipam_driver)
     return shlex.join(["docker", "network", "create", *drivers, *flags, *_arguments(shape), shape.name])
 

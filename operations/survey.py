@@ -103,8 +103,9 @@ def _untold(spec: records.NetworkSpec, pool: records.Pool) -> str:
     """Why a network of our driver is not here, and nothing will bring it."""
     if pool.docker_host is not None:
         return f"local: Docker's own IPAM on host {pool.docker_host} gives its addresses, so it is that host's alone"
-    flags = [*["--internal"] * spec.internal, *["--ipv6"] * any(each.version == 6 for each in spec.pools)]
-    words = [*flags, *(f"--subnet {each}" for each in spec.pools)]
+    versions = {each.version for each in spec.pools}
+    families = [*["--ipv4=false"] * (4 not in versions), *["--ipv6"] * (6 in versions)]
+    words = [*["--internal"] * spec.internal, *families, *(f"--subnet {each}" for each in spec.pools)]
     return (
         "untold: its hosts have it for themselves, with FLANNELPY_PROPAGATE=false or since the cluster has another "
         f"network of its name; type: docker network create -d flannelpy --ipam-driver flannelpy {' '.join(words)} NAME"

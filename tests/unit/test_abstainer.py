@@ -83,3 +83,5 @@ def test_the_command_makes_the_same_network_and_a_shell_reads_it_so() -> None:
         *("--gateway", "10.240.0.9", "--gateway", "fd77::9", "--aux-address", "router=10.240.0.7"),
         *("--ipam-opt", "block=24", "-o", "backend=host-gw", "-o", "mtu=1400", "--label", "team=a b", "my web"),
     ]
+    six = replace(PLAIN, pools=(POOL6,), ipv6=True, ipv4=False)
+    assert command(six).endswith("--ipam-driver flannelpy --ipv6 --ipv4=false --subnet fd77::/64 web")
