@@ -339,10 +339,8 @@ def read_name(shape: Any) -> str:
 def read_glance(shape: Any) -> Glance:
     """From an element of GET /containers/json."""
     networks = ((shape.get("NetworkSettings") or {}).get("Networks") or {}).values()
-    names = frozenset(str(name).lstrip("/") for name in shape.get("Names") or ())
-    return Glance(
-        names, frozenset(attached["EndpointID"] for attached in networks if attached and attached.get("EndpointID"))
-    )
+    endpoints = (attached["EndpointID"] for attached in networks if attached and attached.get("EndpointID"))
+    return Glance(frozenset(str(name).lstrip("/") for name in shape.get("Names") or ()), frozenset(endpoints))
 
 
 def read_unstarted(shape: Any) -> Unstarted | None:
