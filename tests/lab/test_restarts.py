@@ -343,13 +343,6 @@ def test_containers_come_back_with_their_host(cluster: Cluster) -> None:
     expect_back(cluster, containers)
 
 
-def test_containers_come_back_when_all_hosts_lose_power_at_once(cluster: Cluster) -> None:
-    containers = cluster.run_everywhere(2, "web", *RESTART)
-    side_by_side(DockerHost.die, cluster.hosts)
-    side_by_side(DockerHost.reboot, cluster.hosts)
-    expect_back(cluster, containers)
-
-
 def test_a_host_that_comes_back_without_consul_serves_its_own_containers(cluster: Cluster) -> None:
     host = cluster.hosts[0]
     containers = comes_back(cluster, host)
