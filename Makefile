@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 export LAB_REQUIRED := 1
 LAB_ENGINES ?= 28.5
-ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py names.py spread.py managed_plugin.py)
+ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py names.py spread.py ipv6_only.py managed_plugin.py)
 
 .PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
 help:
@@ -11,7 +11,7 @@ help:
 	@echo "make test    all tests, from pure functions to real Docker hosts"
 	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
 	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"
-	@echo "make bench   measures traffic, attachments and thousands of hosts, into docs/benchmarks (25 minutes; FIGURES=\"run tcp\" for some)"
+	@echo "make bench   measures traffic, attachments and thousands of hosts, into docs/benchmarks (half an hour; FIGURES=\"run tcp\" for some)"
 	@echo "make plugin  the managed plugin, into dist/plugin, for \`docker plugin create\`; needs a Docker Engine"
 	@echo "make release wheel, source, managed plugin, SBOM and checksums, into dist"
 	@echo "make screenshot    the page of a small cluster, into docs/page.png (1 minute)"

@@ -8,8 +8,9 @@ from ipaddress import get_mixed_type_key, ip_address, ip_network
 from typing import Any, TypeVar
 
 import docker
-from docker.errors import APIError, DockerException, NotFound
-from requests.exceptions import RequestException
+from docker.errors import APIError, DockerException, NotFound, create_api_error_from_http_exception
+from docker.utils import version_lt
+from requests.exceptions import HTTPError, RequestException
 
 from ipam.model import PoolId
 from ipam.spaces import OPTION
@@ -17,6 +18,7 @@ from store.ip import IPAddress, IPNetwork, contains
 from store.records import NetworkShape
 
 NO_DRIVER = re.compile(r"plugin .*not found|could not resolve driver|/plugins/.*\.sock")
+WITHOUT_IPV4 = "1.48"  # the API's version from which networks can be so
 TIMEOUT = 10  # seconds for one answer
 T = TypeVar("T")
 BUILT_IN_IPAM = ("default", "null", "dhcp", "")
@@ -83,6 +85,20 @@ class EngineContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What one question about all containers tells of one that runs."""
+
+    names: frozenset[str]  # its own, and those of links
+    endpoints: frozenset[str]  # ids
+
+    def shows(self, known: EngineContainer | None) -> bool:
+        """Whether the container may still be as it was known, or unknown because it has no endpoint."""
+        if known is None:
+            return not self.endpoints
+        return known.name in self.names and self.endpoints == {endpoint.id for endpoint in known.endpoints}
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a network or a container, as GET /events has it."""
 
@@ -132,18 +148,9 @@ class Dockerd:
     def create_network(self, shape: NetworkShape) -> str:
         """The id. EngineRefused, also when there is a network of that name."""
         with self._client() as client:
-            made = client.create_network(
-                shape.name,
-                shape.driver,
-                dict(shape.options),
-                ipam_of(shape),
-                check_duplicate=True,
-                internal=shape.internal,
-                labels=dict(shape.labels),
-                enable_ipv6=shape.ipv6,
-                attachable=shape.attachable,
-            )
-            return str(made["Id"])
+            if not shape.ipv4 and version_lt(client.api_version, WITHOUT_IPV4):
+                raise EngineRefused("it has no IPv4, and only Engine 28 and later make such networks")
+            return _created(client, "networks", body_of(shape))
 
     def remove_network(self, network_id: str) -> None:
         """One already gone is fine. EngineRefused while a container is attached."""
@@ -169,10 +176,10 @@ class Dockerd:
         with self._client() as client:
             client.start(container_id)
 
-    def running(self) -> list[str]:
-        """The ids of all containers that run."""
+    def running(self) -> dict[str, Glance]:
+        """All containers that run, by id. Does not wait while the Engine starts or stops one."""
         with self._client() as client:
-            return [shape["Id"] for shape in client.containers()]
+            return {shape["Id"]: read_glance(shape) for shape in client.containers()}
 
     def container(self, container_id: str) -> EngineContainer | None:
         """None if there is no such container. Waits while the Engine starts or stops it."""
@@ -225,6 +232,16 @@ class Dockerd:
             return None
 
 
+def _created(client: Any, what: str, body: Mapping[str, Any]) -> str:
+    """The id of what is made. The library's own method has no word for a network without IPv4."""
+    answer = client.post(f"{client.base_url}/v{client.api_version}/{what}/create", json=body, timeout=TIMEOUT)
+    try:
+        answer.raise_for_status()
+    except HTTPError as error:
+        create_api_error_from_http_exception(error)
+    return str(answer.json()["Id"])
+
+
 def _is_other_version(error: APIError) -> bool:
     """Too new or too old for this Engine."""
     return error.status_code == 400 and "client version" in str(error.explanation)
@@ -271,7 +288,24 @@ def read_shape(shape: Any) -> NetworkShape:
         internal=bool(shape.get("Internal")),
         attachable=bool(shape.get("Attachable")),
         ipv6=bool(shape.get("EnableIPv6")),
+        ipv4=shape.get("EnableIPv4", True) is True,
     )
+
+
+def body_of(shape: NetworkShape) -> dict[str, Any]:
+    """POST /networks/create."""
+    return {
+        "Name": shape.name,
+        "CheckDuplicate": True,
+        "Driver": shape.driver,
+        "Options": dict(shape.options),
+        "IPAM": ipam_of(shape),
+        "Internal": shape.internal,
+        "Attachable": shape.attachable,
+        "Labels": dict(shape.labels),
+        "EnableIPv4": shape.ipv4,
+        "EnableIPv6": shape.ipv6,
+    }
 
 
 def ipam_of(shape: NetworkShape) -> dict[str, Any]:
@@ -300,6 +334,13 @@ def _pairs(mapping: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
 def read_name(shape: Any) -> str:
     """From an element of GET /containers/json; one that is just being removed has no name."""
     return str((shape.get("Names") or [shape["Id"][:12]])[0]).lstrip("/")
+
+
+def read_glance(shape: Any) -> Glance:
+    """From an element of GET /containers/json."""
+    networks = ((shape.get("NetworkSettings") or {}).get("Networks") or {}).values()
+    endpoints = (attached["EndpointID"] for attached in networks if attached and attached.get("EndpointID"))
+    return Glance(frozenset(str(name).lstrip("/") for name in shape.get("Names") or ()), frozenset(endpoints))
 
 
 def read_unstarted(shape: Any) -> Unstarted | None:

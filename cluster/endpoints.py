@@ -1,10 +1,12 @@
 """Tells everybody which containers this host has in our networks, and what they are called.
 
 What Docker calls them is asked after each of its events; which endpoints there are, the driver knows first, so a
-container that stops is gone before Docker says so. No question waits for another: Docker answers one about a container
-that starts only when it has started, and one about a container that hangs not at all. What is not answered stands as
-it stood. What should stand in the store is compared with what the directory has seen there: whatever was missed is
-made good by the next comparison."""
+container that stops is gone before Docker says so. Docker drops events, and says nothing, for a listener that is slow:
+so now and then, and after each connection, a list of all containers shows which are not as they were last seen.
+
+No question waits for another: Docker answers one about a container that starts only when it has started, and one about
+a container that hangs not at all. What is not answered stands as it stood. What should stand in the store is compared
+with what the directory has seen there: whatever was missed is made good by the next comparison."""
 
 import json
 import logging
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.agent import Poked
-from cluster.dockerd import EngineContainer, EngineUnavailable, Event
+from cluster.dockerd import EngineContainer, EngineUnavailable, Event, Glance
 from driver.errors import NoSuchNetwork
 from driver.journal import Journal
 from driver.model import Endpoint
@@ -28,9 +30,10 @@ from store.interface import ABSENT, Change, Check, Contended, Delete, Entry, Put
 log = logging.getLogger(__name__)
 
 COALESCE = 0.05  # seconds in which changes become one write
-SWEEP = 30.0  # seconds between two comparisons when nothing is heard
+SWEEP = 30.0  # seconds between two comparisons, with the store and with Docker, when nothing is heard
 PAUSE = 2.0  # seconds before a store or an Engine that was away is tried again
 RACE = 0.1  # seconds after which a write that lost a race is tried again
+NOW = 0.0  # of the monotonic clock: at once
 AT_ONCE = 8  # questions to the Engine
 BATCH = 30  # changes in one transaction
 LABEL_BYTES = 1024  # of one endpoint's labels: every host hears of them
@@ -45,7 +48,7 @@ class Attachment:
 
 
 class Engine(Protocol):
-    def running(self) -> Collection[str]: ...
+    def running(self) -> Mapping[str, Glance]: ...
     def container(self, container_id: str) -> EngineContainer | None: ...
 
 
@@ -65,7 +68,7 @@ class Endpoints(Poked):
         self._engine, self._journal, self._store, self._host = engine, journal, store, host
         self._stands, self._fence, self._changed = stands, fence, changed
         self._lock = threading.Lock()  # of the next six
-        self._all, self._listed = True, False  # all is to be asked for; and was, at least once
+        self._list_at, self._listed = NOW, False  # when all is to be asked for; whether it was, at least once
         self._suspects: set[str] = set()  # containers to ask about
         self._in_question: set[str] = set()  # asked about at this moment
         self._unheard: set[str] = set()  # of those that ran at the start, the ones without an answer yet
@@ -82,7 +85,7 @@ class Endpoints(Poked):
 
     def resync(self) -> None:
         with self._lock:
-            self._all = True
+            self._list_at = NOW
         self._news.set()
 
     def event(self, event: Event) -> None:
@@ -178,7 +181,9 @@ class Endpoints(Poked):
         """Seconds until something is tried again."""
         if self._not_before:
             return max(self._not_before - time.monotonic(), 0.0)
-        return PAUSE if self._all or self._suspects or self._in_question else SWEEP
+        if self._list_at == NOW or self._suspects or self._in_question:
+            return PAUSE
+        return max(self._list_at - time.monotonic(), 0.0)
 
     def _attempt(self, act: Callable[[], None], otherwise: str) -> None:
         try:
@@ -190,25 +195,28 @@ class Endpoints(Poked):
 
     def _look(self) -> None:
         with self._lock:
-            everything, self._all = self._all, False
+            due = time.monotonic() >= self._list_at
+            self._list_at = time.monotonic() + SWEEP if due else self._list_at
             before = set(self._containers)
-        if everything:
+        if due:
             try:
                 self._list(before)
             except BaseException:
-                self._all = True
+                self._list_at = NOW
                 raise
         self._ask()
 
     def _list(self, before: set[str]) -> None:
-        """Forget those of the containers known before that do not run, and ask about all that do."""
-        listed = set(self._engine.running())
+        """Forget those of the containers known before that do not run, and ask about those that are not as they were
+        last seen: at first about all."""
+        listed = self._engine.running()
         with self._lock:
-            for container in before - listed:
+            for container in before - listed.keys():
                 self._containers.pop(container, None)
-            self._unheard = self._unheard & listed if self._listed else listed
+            changed = {one for one, glance in listed.items() if not glance.shows(self._containers.get(one))}
+            self._suspects |= changed if self._listed else listed.keys()
+            self._unheard = self._unheard & listed.keys() if self._listed else set(listed)
             self._listed = True
-            self._suspects |= listed
 
     def _ask(self) -> None:
         """About all suspects, without waiting for an answer."""

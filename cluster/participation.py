@@ -53,19 +53,5 @@ class Participation:
         return known is None
 
 
-class Abstainer:
-    """Stands where the spreader would on a host that takes no part. What it had is forgotten: should it take part
-    again, what it has then is its own, and what it removed meanwhile is removed nowhere else."""
-
-    def __init__(self, had: Participation) -> None:
-        self._had = had
-
-    def start(self) -> None:
-        self._had.clear()
-
-    def stop(self) -> None:
-        """It does nothing."""
-
-
 def _key(name: str) -> str:
     return docker_network_key(name).removeprefix(NETWORKS)

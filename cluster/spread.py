@@ -4,7 +4,8 @@ Three things are compared: what the cluster's record says, what this host's Dock
 part in when it last looked. Only the third tells a network that the user removed here from one that was never here.
 docs/adr/0022 gives the reasons."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, auto
 
@@ -51,6 +52,7 @@ class State(Enum):
     UNKNOWN = "unknown"  # the cluster does not know it
     AMBIGUOUS = "ambiguous"  # Docker has the name twice
     FAILED = "failed"
+    ABSENT = "absent"  # not made here, for this host takes no part
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +167,27 @@ def _contradict(some: Sequence[IPAddress], others: Sequence[IPAddress]) -> bool:
 def _foreign(network: Here) -> str:
     made = f"driver {network.shape.driver} and IPAM driver {network.shape.ipam_driver}"
     return f"a network with {made} has this name here and is left alone: remove it to have the cluster's"
+
+
+def command(shape: NetworkShape) -> str:
+    """What a user types to make the network."""
+    flags = [f"--{name}" for name in ("internal", "attachable", "ipv6") if getattr(shape, name)]
+    flags += [] if shape.ipv4 else ["--ipv4=false"]
+    drivers = ("-d", shape.driver, "--ipam-driver", shape.ipam_driver)
+    return shlex.join(["docker", "network", "create", *drivers, *flags, *_arguments(shape), shape.name])
+
+
+def _arguments(shape: NetworkShape) -> Iterator[str]:
+    addressed = (("--subnet", shape.pools), ("--ip-range", shape.ranges), ("--gateway", shape.gateways))
+    paired = (
+        ("--aux-address", shape.reserved),
+        ("--ipam-opt", shape.ipam_options),
+        ("-o", shape.options),
+        ("--label", shape.labels),
+    )
+    for option, values in addressed:
+        for value in values:
+            yield from (option, str(value))
+    for option, pairs in paired:
+        for name, text in pairs:
+            yield from (option, f"{name}={text}")

@@ -169,6 +169,7 @@ class Spreader(Poked):
                 return self._announce(network, written, kept=None)
             case Decision(Act.JOIN, Here() as network) if written.record:
                 self._had.put(Had(name, written.record.token, network.id))
+                log.info("network is the cluster's", extra={"network": name, "from": written.record.host})
                 return standing(network.shape, written.record)
             case Decision(Act.CREATE) if written.record:
                 return self._create(written.record)

@@ -251,5 +251,6 @@ def _flag(name: str, given: bool) -> str:
 
 
 def _subnets(pools: Sequence[IPNetwork]) -> str:
-    ipv6 = "--ipv6 " if any(pool.version == 6 for pool in pools) else ""
-    return ipv6 + " ".join(f"--subnet {pool}" for pool in pools)
+    versions = {pool.version for pool in pools}
+    flags = [*["--ipv4=false"] * (4 not in versions), *["--ipv6"] * (6 in versions)]
+    return " ".join([*flags, *(f"--subnet {pool}" for pool in pools)])

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import signal
 import socket
 import struct
 import subprocess
@@ -110,7 +111,7 @@ def read_ruleset() -> Any:
     """All rules of this host, of others too, as libnftables-json(5) has them. KernelError."""
     done = _call("-j", "list", "ruleset")
     if done.returncode != 0:
-        raise KernelError(f"nft list ruleset: {done.stderr.strip() or done.returncode}")
+        raise KernelError(f"nft list ruleset: {_reason(done)}")
     return json.loads(done.stdout)
 
 
@@ -176,7 +177,14 @@ def _listing() -> str:
 def _run(*arguments: str, stdin: str) -> None:
     done = _call(*arguments, stdin=stdin)
     if done.returncode != 0:
-        raise KernelError(f"nft {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise KernelError(f"nft {' '.join(arguments)}: {_reason(done)}")
+
+
+def _reason(done: "subprocess.CompletedProcess[str]") -> str:
+    if done.returncode < 0:
+        what = f"it was ended by {signal.Signals(-done.returncode).name}"
+        return f"{what}: has a newer nft written rules on this host? Update the package nftables to that version"
+    return done.stderr.strip() or str(done.returncode)
 
 
 def _call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,13 +1,14 @@
 """Whether a container is told another's name: asked from inside, as a program there would ask."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from driver.kernel.namespaces import within
 from names.question import ask
 from names.zone import DOMAIN
-from store.ip import IPAddress
+from store.ip import IPAddress, IPNetwork
 
 DOCKERS = "127.0.0.11"  # Docker's resolver in every container of a network that a user made
 PATIENCE = 1.0  # seconds
@@ -41,6 +42,11 @@ class Lookup:
 @dataclass(frozen=True, slots=True)
 class Lookups:
     lookups: tuple[Lookup, ...]
+
+
+def can_ask(resolver: str, speaks: Iterable[IPAddress | IPNetwork]) -> bool:
+    """Whether who has addresses of these families can reach the resolver, if there is one."""
+    return bool(resolver) and ip_address(resolver).version in {each.version for each in speaks}
 
 
 def look_up(question: Question) -> Lookup | None:

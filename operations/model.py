@@ -37,6 +37,7 @@ class Status:
     addresses: int  # given out by this host
     hosts: int  # in the cluster
     silent_hosts: tuple[str, ...]
+    apart: tuple[str, ...]  # names of the cluster's networks that this host lacks or has otherwise: `networks` says why
     problems: tuple[str, ...]  # sentences; empty if all is well
 
 
@@ -57,7 +58,7 @@ class Network:
     pool: str  # the first one is the network's name in the cluster
     more_pools: tuple[str, ...]
     space: str  # of `--ipam-opt network=`, empty for networks of our driver
-    name: str | None  # Docker's name for it on this host
+    name: str | None  # Docker's name for it on this host; of one that is not here, the cluster's, None: not told
     backend: str | None  # None: only the addresses are ours
     vni: int | None
     port: int | None

@@ -28,6 +28,7 @@ from store.ip import IPAddress
 
 SHOWN = (records.POOLS, records.HOSTS, records.LEASES, records.NETWORKS)
 LONGEST_IDLE = 60.0  # seconds between two passes of a reconciler that is alive
+AS_IN_CLUSTER = (State.SPREAD, State.KEPT)
 USES = {ENDPOINT: "container", HOST: "host", BORROWED: "container", LENT: "lent", RETURNING: "resting"}
 
 
@@ -103,6 +104,7 @@ class Observer:
             addresses=sum(in_use(lease) for leases in ours.leases.values() for lease in leases.values()),
             hosts=len({see.host, *silences, *self._peers()}),
             silent_hosts=silent,
+            apart=tuple(sorted(name for name, outcome in see.outcomes().items() if outcome.state not in AS_IN_CLUSTER)),
             problems=tuple(self.problems()),
         )
 
@@ -173,8 +175,8 @@ class Observer:
         engine = self._engine_networks()
         names, containers = _names(ours, engine)
         uses = {where: {a: _use(lease) for a, lease in leases.items()} for where, leases in ours.leases.items()}
-        spread = _sentences(self._see.outcomes())
-        return Here(self._see.host, self._see.reclaimer.silences(), names, uses, containers, spread)
+        spread, absent = _sentences(self._see.outcomes())
+        return Here(self._see.host, self._see.reclaimer.silences(), names, uses, containers, spread, absent)
 
     def _engine_networks(self) -> Collection[EngineNetwork]:
         try:
@@ -198,9 +200,14 @@ def _names(
     return names, containers
 
 
-def _sentences(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
-    troubled = {name: outcome for name, outcome in outcomes.items() if outcome.state is not State.SPREAD}
-    return {name: f"{outcome.state.value}: {outcome.why}" for name, outcome in troubled.items()}
+def _sentences(outcomes: Mapping[str, Outcome]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the networks that are not as in the cluster; apart, of those that are not here since this takes no part."""
+    spread, absent = dict[str, str](), dict[str, str]()
+    for name, outcome in outcomes.items():
+        if outcome.state is not State.SPREAD:
+            found = absent if outcome.state is State.ABSENT else spread
+            found[name] = f"{outcome.state.value}: {outcome.why}"
+    return spread, absent
 
 
 def _state(underlay: Underlay) -> UnderlayState:

@@ -27,6 +27,7 @@ class Here:
     uses: Mapping[Where, Mapping[IPAddress, str]]  # of this host's own addresses
     containers: Mapping[tuple[Where, IPAddress], str]  # names
     spread: Mapping[str, str]  # sentences by Docker's name of a network, where it is not as the cluster has it
+    absent: Mapping[str, str]  # the same by the cluster's name, of those that this host takes no part in
 
 
 def hosts(entries: Entries, here: Here) -> list[Host]:
@@ -60,7 +61,8 @@ def networks(entries: Entries, here: Here) -> list[Network]:
     specs = {records.pool_of_key(key): spec for key, spec in _decoded(entries, "/network", records.NetworkSpec)}
     pools = {_where(key): pool for key, pool in _decoded(entries, "/pool", records.Pool)}
     peers, holders = _members(entries, "/peers/"), _members(entries, "/holders/")
-    recorded = {("", record.pools[0]): record.name for record in _docker_networks(entries)}
+    recorded = {("", pool): record.name for record in _docker_networks(entries) for pool in record.pools[:1]}
+    complete = any(key.startswith(records.HOSTS) for key in entries)  # else the store is away
     second = {pool for spec in specs.values() for pool in spec.pools[1:]}
     found = []
     for where, record in sorted(pools.items(), key=lambda item: str(item[0])):
@@ -70,12 +72,16 @@ def networks(entries: Entries, here: Here) -> list[Network]:
         spec = specs.get(pool) if not space else None
         all_pools = spec.pools if spec else (pool,)
         members = tuple(sorted(peers[where] if spec else holders[where]))
+        name = here.names.get(where) or recorded.get(where)
+        spread = here.spread.get(name or "") or here.absent.get(recorded.get(where, ""))
+        if spec and complete and not name and here.host not in members:
+            spread = _untold(spec, record)
         found.append(
             Network(
                 pool=str(pool),
                 more_pools=tuple(map(str, all_pools[1:])),
                 space=space,
-                name=here.names.get(where),
+                name=name,
                 backend=spec.backend if spec else None,
                 vni=spec.vni if spec else None,
                 port=spec.port if spec else None,
@@ -87,10 +93,23 @@ def networks(entries: Entries, here: Here) -> list[Network]:
                 block_size=1 << pool.max_prefixlen - record.block_prefix,
                 blocks=taken[where],
                 given=sum(given[space, each] for each in all_pools),
-                spread=here.spread.get(here.names.get(where) or recorded.get(where, "")),
+                spread=spread,
             )
         )
     return found
+
+
+def _untold(spec: records.NetworkSpec, pool: records.Pool) -> str:
+    """Why a network of our driver is not here, and nothing will bring it."""
+    if pool.docker_host is not None:
+        return f"local: Docker's own IPAM on host {pool.docker_host} gives its addresses, so it is that host's alone"
+    versions = {each.version for each in spec.pools}
+    families = [*["--ipv4=false"] * (4 not in versions), *["--ipv6"] * (6 in versions)]
+    words = [*["--internal"] * spec.internal, *families, *(f"--subnet {each}" for each in spec.pools)]
+    return (
+        "untold: its hosts have it for themselves, with FLANNELPY_PROPAGATE=false or since the cluster has another "
+        f"network of its name; type: docker network create -d flannelpy --ipam-driver flannelpy {' '.join(words)} NAME"
+    )
 
 
 def picture(entries: Entries, here: Here, containers: int) -> Picture:
@@ -201,10 +220,13 @@ def _leases_by_block(entries: Entries) -> Iterator[tuple[Where, IPNetwork, recor
 
 
 def _docker_networks(entries: Entries) -> Iterator[records.DockerNetwork]:
+    """Those that every host is to have."""
     for key, value in entries.items():
         if key.startswith(records.NETWORKS):
             with suppress(BadRecord):
-                yield decode(records.DockerNetwork, value)
+                found = decode(records.DockerNetwork, value)
+                if not found.removed:
+                    yield found
 
 
 def _decoded(entries: Entries, part: str, kind: type[R]) -> Iterator[tuple[str, R]]:

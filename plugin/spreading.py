@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.abstainer import Abstainer
 from cluster.agent import Worker
 from cluster.dockerd import Dockerd
 from cluster.events import Listener
 from cluster.following import Following
-from cluster.participation import Abstainer, Participation
+from cluster.participation import Participation
 from cluster.spread import Outcome
 from cluster.spreader import Spreader
 from driver.journal import Journal
@@ -25,8 +26,10 @@ class Spreading:
 
 def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local: Store, journal: Journal) -> Spreading:
     had = Participation(local)
-    if not settings.propagate or settings.store.scheme == "sqlite":
-        return Spreading([Abstainer(had)], [], dict)
+    if settings.store.scheme == "sqlite":  # there is nobody else
+        return Spreading([Abstainer(had, dict, list)], [], dict)
+    if not settings.propagate:
+        return _abstaining(settings.host, store, had, journal)
     following = Following(store, settings.host, NETWORKS, lambda _: spreader.poke())
     spreader = Spreader(
         engine,
@@ -37,3 +40,11 @@ def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local:
         lambda: {network.id for network in journal.networks() if not network.adopted},
     )
     return Spreading([spreader, following], [spreader], spreader.outcomes)
+
+
+def _abstaining(host: str, store: Store, had: Participation, journal: Journal) -> Spreading:
+    following = Following(store, host, NETWORKS, lambda changes: abstainer.heard(changes))
+    abstainer = Abstainer(
+        had, following.entries, lambda: {pool for network in journal.networks() for pool in network.pools[:1]}
+    )
+    return Spreading([abstainer, following], [], abstainer.outcomes)

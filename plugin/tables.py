@@ -28,7 +28,7 @@ def show_status(console: Console, status: Row) -> None:
         "store": f"{store['address']}, {away}",
         "lease": _lease(lease),
         "underlay": _underlay(status["underlay"]),
-        "networks": f"{status['networks']} on this host, with {status['endpoints']} endpoints",
+        "networks": f"{status['networks']} on this host, with {status['endpoints']} endpoints{_apart(status['apart'])}",
         "addresses": f"{status['addresses']} in use here, from blocks held: {status['blocks']}",
         "hosts": str(status["hosts"]) + (f", without a sign of life: {silent}" if silent else ""),
     }
@@ -39,6 +39,10 @@ def show_status(console: Console, status: Row) -> None:
         _line(console, ("problem", "red"), f"  {problem}")
     if not status["problems"]:
         _line(console, ("all is well", "green"))
+
+
+def _apart(names: Sequence[str]) -> str:
+    return f"; not as in the cluster, see `flannelpy networks`: {_few(names)}" if names else ""
 
 
 def _underlay(underlay: Row | None) -> str:
@@ -91,7 +95,7 @@ def show_networks(console: Console, networks: Sequence[Row]) -> None:
     _table(console, ("NETWORK", "POOL", "BACKEND", "#VNI", "#MTU", "HOSTS", "#BLOCKS", "#GIVEN"), rows)
     for network in networks:
         if network["spread"]:
-            _line(console, (_spaced(network["space"], network["pool"]), "red"), f"  {network['spread']}")
+            _line(console, (_spaced(network["space"], network["pool"]), "yellow"), f"  {network['spread']}")
 
 
 def show_addresses(console: Console, addresses: Sequence[Row]) -> None:

@@ -22,7 +22,7 @@ With `--ipam-opt network=NAME` a pool stands in a name space of its own: `index@
 A network of two families is kept under its first pool. All a host must know to forward packets is below `pools/`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
@@ -157,6 +157,7 @@ class NetworkShape:
     internal: bool
     attachable: bool
     ipv6: bool
+    ipv4: bool = field(default=True, kw_only=True)  # Engines before 28 know no network without
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ class Figures:
     whole: int  # bytes of everything below pools/, which each change would cost without a feed
     bytes_per_start: float  # from Consul, when another host starts a container
     bytes_per_stop: float
+    sent_per_start: float  # to Consul, to hear of it
+    sent_per_stop: float
+    sent_idle: float  # to Consul, a second, while nothing changes
     whole_endpoints: int  # bytes of everything below endpoints/
 
 
@@ -122,11 +125,25 @@ class Daemon:
         return held_by(self.family())
 
 
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """From Consul and to it."""
+
+    received: float
+    sent: float
+
+    def less(self, other: "Bytes") -> "Bytes":
+        return Bytes(self.received - other.received, self.sent - other.sent)
+
+    def times(self, factor: float) -> "Bytes":
+        return Bytes(self.received * factor, self.sent * factor)
+
+
 class Counter:
-    """A wire between flannelpy and Consul that counts the bytes that Consul sends."""
+    """A wire between flannelpy and Consul that counts the bytes in both directions."""
 
     def __init__(self, port: int) -> None:
-        (self.port,), self._to, self.received = free_ports(1), port, 0
+        (self.port,), self._to, self.received, self.sent = free_ports(1), port, 0, 0
         self._listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -137,10 +154,16 @@ class Counter:
             threading.Thread(target=self._pump, args=(here, there, False), daemon=True).start()
             threading.Thread(target=self._pump, args=(there, here, True), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+    def total(self) -> Bytes:
+        return Bytes(self.received, self.sent)
+
+    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         try:
             while data := source.recv(1 << 16):
-                self.received += len(data) if counted else 0
+                if answers:
+                    self.received += len(data)
+                else:
+                    self.sent += len(data)
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
@@ -245,37 +268,54 @@ def observe(
         others = Announcing(store, "host7")
         for topic in TOPICS:  # who writes also keeps the log short
             Following(store, "host7", topic, lambda _: None).start()
-        known, before = [], counter.received
+        known, before = [], counter.total()
         for number, block in enumerate(taken[peers : peers + changes]):
             time.sleep(GAP)
             committed = time.monotonic()
             key = records.block_key(POOL, ip_network(block))
             assert others.commit(Put(key, encode(records.Block(f"host{number % peers}")), ABSENT))
             known.append(routes.until({block})[1] - committed)
-        received = counter.received - before
-        share, silence = at_rest(daemon, counter, idle) if idle else (0.0, 0.0)
+        changed = counter.total().less(before)
+        share, silence = at_rest(daemon, counter, idle) if idle else (0.0, Bytes(0, 0))
         memory = daemon.memory()
         started, stopped = containers_come_and_go(others, counter, changes)
         whole, whole_endpoints = (size_of(counter, prefix) for prefix in (records.POOLS, records.ENDPOINTS))
     # What a host asks for anyway, change or not, is no cost of the changes.
-    each, start, stop = ((total - silence * GAP * changes) / changes for total in (received, started, stopped))
-    programming, idly = last - first, (share, memory)
-    return Figures(peers, last - began, programming, known, *idly, each, silence, whole, start, stop, whole_endpoints)
+    each, start, stop = (
+        total.less(silence.times(GAP * changes)).times(1 / changes) for total in (changed, started, stopped)
+    )
+    return Figures(
+        peers,
+        from_nothing=last - began,
+        programming=last - first,
+        known=known,
+        idle_cpu=share,
+        memory=memory,
+        bytes_per_change=each.received,
+        bytes_idle=silence.received,
+        whole=whole,
+        bytes_per_start=start.received,
+        bytes_per_stop=stop.received,
+        sent_per_start=start.sent,
+        sent_per_stop=stop.sent,
+        sent_idle=silence.sent,
+        whole_endpoints=whole_endpoints,
+    )
 
 
-def containers_come_and_go(others: Store, counter: Counter, changes: int) -> tuple[int, int]:
-    """Bytes from Consul while other hosts start so many containers, and while they stop them."""
-    puts, before = [endpoint("host1") for _ in range(changes)], counter.received
+def containers_come_and_go(others: Store, counter: Counter, changes: int) -> tuple[Bytes, Bytes]:
+    """What passes while other hosts start so many containers, and while they stop them."""
+    puts, before = [endpoint("host1") for _ in range(changes)], counter.total()
     for put in puts:
         assert others.commit(put)
         time.sleep(GAP)
-    between = counter.received
+    between = counter.total()
     for put in puts:
         entry = others.get(put.key)
         assert entry
         assert others.commit(Delete(put.key, entry.version))
         time.sleep(GAP)
-    return between - before, counter.received - between
+    return between.less(before), counter.total().less(between)
 
 
 def size_of(counter: Counter, prefix: str) -> int:
@@ -287,13 +327,13 @@ def size_of(counter: Counter, prefix: str) -> int:
     return counter.received - before
 
 
-def at_rest(daemon: Daemon, counter: Counter, seconds: float) -> tuple[float, float]:
-    """The share of a CPU, and the bytes a second from Consul, while nothing happens."""
+def at_rest(daemon: Daemon, counter: Counter, seconds: float) -> tuple[float, Bytes]:
+    """The share of a CPU, and the bytes a second, while nothing happens."""
     await_quiet(daemon)
-    cpu, began, received = daemon.cpu_seconds(), time.monotonic(), counter.received
+    cpu, began, before = daemon.cpu_seconds(), time.monotonic(), counter.total()
     time.sleep(seconds)
     took = time.monotonic() - began
-    return (daemon.cpu_seconds() - cpu) / took, (counter.received - received) / took
+    return (daemon.cpu_seconds() - cpu) / took, counter.total().less(before).times(1 / took)
 
 
 def await_quiet(daemon: Daemon) -> None:

@@ -162,10 +162,10 @@ function title({ network, encrypted }) {
   const marks = tags.map((text) => make("span", { class: "tag" }, text));
   if (encrypted) marks.push(make("span", { class: "tag sealed" }, "encrypted"));
   const pools = [network.pool, ...network.more_pools].map((pool) => make("div", { class: "soft address" }, pool));
-  return make("th", { scope: "row" }, make("div", { class: "name" }, nameOf(network)), make("div", { class: "tags" }, ...marks), ...pools);
+  return make("th", { scope: "row" }, make("div", { class: "name" }, nameOf(network)), make("div", { class: "tags" }, ...marks), ...pools, network.spread ? make("div", { class: "hint why" }, network.spread) : null);
 }
 
-const nameOf = (network) => network.name ?? (network.here ? network.pool : `${network.pool} (not on this host)`);
+const nameOf = (network) => `${network.name ?? network.pool}${network.here ? "" : " (not on this host)"}`;
 
 function station({ network, pools }, host, status) {
   if (!network.hosts.includes(host.name)) return "";

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench import addresses, attaching, crowding, footprint, scaling, spreading, starts, traffic
+from tests.bench import addresses, attaching, crowding, footprint, naming, scaling, spreading, starts, traffic
 from tests.bench.bench import Bench
 from tests.bench.samples import Lines
 
@@ -34,6 +34,8 @@ FIGURES = {
     "memory": Figure("Memory", footprint.memory, plotted=False),
     "addresses": Figure("Giving addresses", addresses.giving, plotted=False),
     "spread": Figure("Networks on all hosts", spreading.spread, plotted=False),
+    "names": Figure("Answering for names", naming.answering, plotted=False),
+    "appear": Figure("New names on all hosts", naming.appearing, plotted=False),
     "crowd": Figure("Very many containers at once", crowding.crowd, plotted=False),
     "store": Figure("The store's traffic", scaling.traffic, plotted=False),
     "hosts": Figure("Many hosts", scaling.many_hosts, plotted=False),

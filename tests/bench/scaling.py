@@ -4,17 +4,20 @@ The other hosts are records in a real Consul; flannelpy, Consul and the kernel a
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from typing import Any
 
+from store.records import block_of_key
 from tests.bench.bench import Bench
 from tests.bench.samples import Lines, Note, Row
-from tests.lab.cluster import FLANNELPY, side_by_side
+from tests.lab.cluster import FLANNELPY, Written, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
-from tests.scale import Figures, simulate
+from tests.scale import POOL, Figures, populate, populate_endpoints, simulate
 
 PEERS = (3, 300, 5000)
 CHANGES, IDLE = 40, 60.0  # seconds
@@ -32,36 +35,68 @@ def many_hosts(_: Bench) -> Lines:
 
 
 def traffic(_: Bench) -> Lines:
-    """What the store is asked and answers when one container starts, and when it stops: on three real hosts, and what
-    one real host reads of it beside many that are records, each with 20 containers."""
-    yield from real_traffic()
+    """What the store is asked and answers when one container starts, and when it stops: on three real hosts, alone and
+    beside 297 that are records, and for one real host when it happens elsewhere. Each record of a host has 20
+    containers. Bytes are those of the connections to Consul, HTTP headers included, beyond what passes anyway."""
+    for more in (0, PEERS[1] - HOSTS):
+        yield from real_traffic(more)
     for peers in PEERS[:2]:
         figures, beside = simulate(peers, STARTED, 20.0, CONTAINERS), f"{peers} other hosts of {CONTAINERS} containers"
-        yield Row(f"{beside}: read by each for a start elsewhere", "bytes", [figures.bytes_per_start])
-        yield Row(f"{beside}: read by each for a stop elsewhere", "bytes", [figures.bytes_per_stop])
+        for what, read, sent in (
+            ("start", figures.bytes_per_start, figures.sent_per_start),
+            ("stop", figures.bytes_per_stop, figures.sent_per_stop),
+        ):
+            yield Row(f"{beside}: read by each for a {what} elsewhere", "bytes", [read])
+            yield Row(f"{beside}: sent by each for a {what} elsewhere", "bytes", [sent])
+        yield Row(f"{beside}: read by each, nothing changing", "bytes/s", [figures.bytes_idle])
+        yield Row(f"{beside}: sent by each, nothing changing", "bytes/s", [figures.sent_idle])
         whole = figures.whole_endpoints
         yield Note(f"{beside}: all below endpoints/, which each would cost without a feed: {whole} bytes")
 
 
-def real_traffic() -> Lines:
-    """Containers start and stop on one of three hosts."""
+def real_traffic(more: int) -> Lines:
+    """Containers start and stop on one of three hosts, beside so many more that are records."""
     with Lab(hosts=HOSTS) as lab:
         env = {"FLANNELPY_STORE": lab.consul.url, "FLANNELPY_PROPAGATE": "true", "FLANNELPY_HTTP": HTTP}
         side_by_side(lambda host: host.start_flannelpy(env), lab.hosts)
         here, *others = lab.hosts
-        here.docker("network", "create", *FLANNELPY, "bench")
+        here.docker("network", "create", *FLANNELPY, "--subnet", str(POOL), "bench")
         for host in lab.hosts:
             wait_until("the network", partial(host.docker_ok, "network", "inspect", "bench"), timeout=20)
             host.run_container("first", "--network", "bench")
+        if more:
+            join(lab, more, env)
         time.sleep(SETTLED)
         idle = traffic_of(lab.hosts, lambda: time.sleep(RUNS * SETTLED))
         starts = traffic_of(lab.hosts, lambda: paced(lambda n: here.run_container(f"c{n}", "--network", "bench")))
         stops = traffic_of(lab.hosts, lambda: paced(lambda n: here.docker("rm", "-f", f"c{n}")))
+    hosts = f"{HOSTS + more} hosts"
     for what, seen in (("start", starts), ("stop", stops)):
         each = {host: seen[host].less(idle[host]).shared(RUNS) for host in lab.hosts}
-        yield Row(f"{HOSTS} hosts: writes to the store for a {what}", "writes", [sum(e.writes for e in each.values())])
-        yield Row(f"{HOSTS} hosts: read for a {what} here", "bytes", [each[here].received])
-        yield Row(f"{HOSTS} hosts: read for a {what} elsewhere", "bytes", [each[host].received for host in others])
+        yield Row(f"{hosts}: writes to the store for a {what}", "writes", [sum(e.writes for e in each.values())])
+        yield Row(f"{hosts}: read for a {what} here", "bytes", [each[here].received])
+        yield Row(f"{hosts}: sent for a {what} here", "bytes", [each[here].sent])
+        yield Row(f"{hosts}: read for a {what} elsewhere", "bytes", [each[host].received for host in others])
+        yield Row(f"{hosts}: sent for a {what} elsewhere", "bytes", [each[host].sent for host in others])
+
+
+def join(lab: Lab, count: int, env: Mapping[str, str]) -> None:
+    """So many more hosts, each with its containers, as if they had been there before flannelpy was started."""
+    side_by_side(DockerHost.stop_flannelpy, lab.hosts)
+    keys = lab.consul.keys()
+    taken = {block_of_key(key) for key in keys if "/blocks/" in key}
+    free = (str(block) for block in POOL.subnets(new_prefix=26) if block not in taken)
+    store: Any = Written(lab.consul)
+    populate(store, count, list(islice(free, count)))
+    populate_endpoints(store, count, CONTAINERS)
+    side_by_side(lambda host: host.start_flannelpy(env), lab.hosts)
+    for host in lab.hosts:
+        wait_until("the others to be known", lambda: peers_of(host) == HOSTS - 1 + count, timeout=60)  # noqa: B023
+
+
+def peers_of(host: DockerHost) -> float:
+    found = re.findall(r"^flannelpy_peers\{.*\} (\S+)$", host.http(f"http://{HTTP}/metrics")[1], re.MULTILINE)
+    return sum(map(float, found))
 
 
 def paced(act: Callable[[int], object]) -> None:
@@ -77,12 +112,13 @@ class Traffic:
 
     writes: float  # commits
     received: float  # bytes, of connections that are still open
+    sent: float
 
     def less(self, other: "Traffic") -> "Traffic":
-        return Traffic(self.writes - other.writes, self.received - other.received)
+        return Traffic(self.writes - other.writes, self.received - other.received, self.sent - other.sent)
 
     def shared(self, number: int) -> "Traffic":
-        return Traffic(self.writes / number, self.received / number)
+        return Traffic(self.writes / number, self.received / number, self.sent / number)
 
 
 def traffic_of(hosts: Sequence[DockerHost], act: Callable[[], object]) -> dict[DockerHost, Traffic]:
@@ -96,8 +132,8 @@ def traffic_so_far(host: DockerHost) -> Traffic:
     metrics = host.http(f"http://{HTTP}/metrics")[1]
     commits = re.findall(r'^flannelpy_store_seconds_count{verb="commit"} (\S+)$', metrics, re.MULTILINE)
     sockets = host.attempt("ss", "-tinH", "dport", "=", ":8500").stdout
-    received = map(int, re.findall(r"bytes_received:(\d+)", sockets))
-    return Traffic(sum(map(float, commits)), sum(received))
+    received, sent = (sum(map(int, re.findall(rf"bytes_{way}:(\d+)", sockets))) for way in ("received", "acked"))
+    return Traffic(sum(map(float, commits)), received, sent)
 
 
 def rows(figures: Figures, beside: str) -> Iterator[Row | Note]:

@@ -137,7 +137,8 @@ class Daemon:
             send(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        for pid in self.family():
+        """An nsenter that finds its child stopped stops again: so it goes last."""
+        for pid in sorted(self.family(), key=lambda pid: pid == self._popen.pid):
             send(pid, signal.SIGCONT)
 
     def wait(self, timeout: float) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.answers import answers
+from tests.lab.asking import ASK, RESOLVER, ask, until
 from tests.lab.cluster import Cluster, Container
 from tests.lab.commands import wait_until
 from tests.lab.compose import shop
@@ -19,7 +20,6 @@ from tests.promises import best_of
 CROWD = int(os.environ.get("CROWD", "30"))  # containers, over three hosts
 KEPT = 3  # seconds after which a host has noted the names on its disk
 HALF_A_SECOND, SECOND = 0.5, 1.0  # until a new name, and any other change, is told of
-RESOLVER = "169.254.53.53"
 SHOP = "shop_shop"
 BEYOND = "172.31.0.11"  # the first host's address: the next server that Docker asks
 OUTSIDE = f"""
@@ -35,18 +35,6 @@ while True:
     else:
         answer.set_rcode(3)
     server.sendto(answer.to_wire(), source)
-"""
-ASK = """
-import sys, dns.exception, dns.message, dns.query
-server, kind, transport, *names = sys.argv[1:]
-server, _, port = server.partition("#")
-ask = dns.query.tcp if transport == "tcp" else dns.query.udp
-for name in names:
-    try:
-        answer = ask(dns.message.make_query(name, kind, use_edns=0), server, 3, int(port or 53))
-        print(answer.rcode().name, *sorted(item.to_text() for rrset in answer.answer for item in rrset))
-    except (dns.exception.Timeout, OSError) as error:
-        print(type(error).__name__)
 """
 
 
@@ -67,27 +55,9 @@ def cluster(hosts: Cluster) -> Iterator[Cluster]:
     hosts.expect_nothing_left()
 
 
-def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
-    """What a program in the container is told: the code, and what the records say. `server` may be `ADDRESS#PORT`."""
-    return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
-
-
 def ask_all(container: Container, names: list[str]) -> dict[str, str]:
     told = container.tool(sys.executable, "-c", ASK, "127.0.0.11", "A", "udp", *names)[1].splitlines()
     return dict(zip(names, told, strict=True))
-
-
-def until(container: Container, name: str, expected: str) -> float:
-    """Seconds until the container is told so."""
-    began = time.monotonic()
-    wait_until(
-        f"{container} to be told {expected!r} for {name}",
-        lambda: ask(container, name) == expected,
-        timeout=60,
-        tail=lambda: ask(container, name),
-        every=0.02,
-    )
-    return time.monotonic() - began
 
 
 def heard_soon(

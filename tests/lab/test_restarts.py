@@ -343,13 +343,6 @@ def test_containers_come_back_with_their_host(cluster: Cluster) -> None:
     expect_back(cluster, containers)
 
 
-def test_containers_come_back_when_all_hosts_lose_power_at_once(cluster: Cluster) -> None:
-    containers = cluster.run_everywhere(2, "web", *RESTART)
-    side_by_side(DockerHost.die, cluster.hosts)
-    side_by_side(DockerHost.reboot, cluster.hosts)
-    expect_back(cluster, containers)
-
-
 def test_a_host_that_comes_back_without_consul_serves_its_own_containers(cluster: Cluster) -> None:
     host = cluster.hosts[0]
     containers = comes_back(cluster, host)
@@ -437,3 +430,38 @@ def test_containers_come_back_when_flannelpy_is_late_on_all_hosts(
         container.look_again()
     expect_unique(containers)
     expect_reached(cluster, containers)
+
+
+def dockerd_first(host: DockerHost) -> None:
+    host.power_on()
+    host.start_dockerd(wait=False)
+    time.sleep(1)
+    start_again(host)
+    host.wait_dockerd()
+
+
+def test_containers_come_back_when_hosts_follow_each_other_and_consul_is_last(cluster: Cluster) -> None:
+    """And flannelpy comes after dockerd, on each of them."""
+    containers = cluster.run_everywhere(2, "web", *RESTART)
+    side_by_side(DockerHost.die, cluster.hosts)
+    cluster.consul.kill()
+    for host in cluster.hosts:
+        dockerd_first(host)
+        expect_running([container for container in containers if container.host is host])
+    cluster.consul.start()
+    expect_back(cluster, containers)
+
+
+def test_containers_come_back_when_everything_starts_at_the_same_moment(cluster: Cluster) -> None:
+    containers = cluster.run_everywhere(2, "web", *RESTART)
+    side_by_side(DockerHost.die, cluster.hosts)
+    cluster.consul.kill()
+    side_by_side(DockerHost.power_on, cluster.hosts)
+    for host in cluster.hosts:
+        host.start_flannelpy(host.flannelpy_env, wait=False)
+        host.start_dockerd(wait=False)
+    cluster.consul.start()
+    for host in cluster.hosts:
+        host.wait_dockerd()
+        host.wait_flannelpy()
+    expect_back(cluster, containers)

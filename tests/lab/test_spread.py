@@ -1,6 +1,7 @@
 """A network made on one host is on all of them, alike and at once, and so is its end; and what else may happen."""
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -16,7 +17,7 @@ from tests.lab.lab import Lab
 from tests.promises import best_of
 
 PROMISED = 3.0  # seconds; a second on a machine with nothing else to do, which `make bench` holds us to
-OTHER, THIRD = "10.241.0.0/18", "10.243.0.0/18"
+OTHER, THIRD, FOURTH = "10.241.0.0/18", "10.243.0.0/18", "10.244.0.0/18"
 SHOP = "shop_shop"
 
 
@@ -40,6 +41,17 @@ def cluster(spreading: Cluster) -> Iterator[Cluster]:
         for name in sorted(set(names(host)) - DOCKERS_OWN):
             host.docker_ok("network", "rm", name)
     await_nowhere(spreading, *(name for host in spreading.hosts for name in set(names(host)) - DOCKERS_OWN))
+
+
+@pytest.fixture
+def bystander(cluster: Cluster) -> Iterator[DockerHost]:
+    """The third host, taking no part."""
+    third = cluster.hosts[2]
+    third.stop_flannelpy()
+    start(third, cluster.lab, "false")
+    yield third
+    third.stop_flannelpy()
+    start(third, cluster.lab)
 
 
 def names(host: DockerHost) -> list[str]:
@@ -189,23 +201,59 @@ def test_other_drivers_networks_and_docker_s_own_addresses_stay_where_they_are(c
     assert not {"local", "lan"} & {*names(other), *names(third)}
 
 
-def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_does(cluster: Cluster) -> None:
-    """What contradicts the cluster's network stays as long as a container needs it."""
+def why(host: DockerHost, pool: str) -> str:
+    """What `flannelpy networks` says of a network that this host has not as the cluster has it."""
+    seen = json.loads(host.flannelpy_command("networks", "--json"))
+    return next((network["spread"] or "" for network in seen if network["pool"] == pool), "")
+
+
+def test_a_host_that_takes_no_part_says_what_it_lacks_and_how_to_have_it(
+    cluster: Cluster, bystander: DockerHost
+) -> None:
+    one = cluster.hosts[0]
+    options = ("--internal", "-o", "backend=host-gw", "--label", "team=a b")
+    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, *options, "web")
+    wait_until("the network to be told of", lambda: why(bystander, POOL), timeout=60)
+    assert why(bystander, POOL).startswith(f"absent: made on host {one.name}, and FLANNELPY_PROPAGATE is false on this")
+    assert why(one, POOL) == ""
+    assert "not as in the cluster, see `flannelpy networks`: web" in bystander.flannelpy_command("status")
+    assert "nothing wrong was found" in bystander.flannelpy_command("doctor")
+    page = json.loads(bystander.http("http://127.0.0.1:9470/api/overview")[1])["picture"]["networks"]
+    assert [(each["network"]["name"], each["network"]["spread"][:6]) for each in page] == [("web", "absent")]
+    assert "network of the cluster not made here" in bystander.flannelpy_log()
+    _, _, command = why(bystander, POOL).partition("type: docker ")
+    bystander.docker(*shlex.split(command))
+    assert shown(bystander, "web") == shown(one, "web")
+    assert why(bystander, POOL) == ""
+
+
+def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_does(
+    cluster: Cluster, bystander: DockerHost
+) -> None:
+    """What contradicts the cluster's network stays as long as a container needs it; what is merely typed otherwise
+    stays."""
     one, other, third = cluster.hosts
-    third.stop_flannelpy()
-    start(third, cluster.lab, "false")
     one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
+    one.docker("network", "create", *FLANNELPY, "--subnet", FOURTH, "--label", "team=a", "like")
     third.docker("network", "create", *FLANNELPY, "--subnet", OTHER, "web")
     third.docker("network", "create", *FLANNELPY, "--subnet", THIRD, "own")
+    third.docker("network", "create", *FLANNELPY, "--subnet", FOURTH, "--label", "team=b", "like")
     user = cluster.run(third, "shop", "web")
     await_everywhere(cluster, "web")
     assert [pools_of(host, "web") for host in cluster.hosts] == [[POOL], [POOL], [OTHER]]
     assert "own" not in names(one) + names(other)
+    assert why(one, THIRD).startswith("untold: ")
     third.stop_flannelpy()
     start(third, cluster.lab)
     await_everywhere(cluster, "own")
     wait_until("the conflict", lambda: "network conflict" in third.flannelpy_log(), timeout=60)
     assert pools_of(third, "web") == [OTHER]
+    assert why(third, OTHER) == (
+        f"conflict: host {one.name} made another network of this name, with {POOL}; here container shop uses the one "
+        f"with {OTHER}"
+    )
+    assert why(third, FOURTH) == f"differs: made here with other labels than on {one.name}, and left so"
+    assert "network differs" in third.flannelpy_log()
     third.docker("rm", "-f", user.name)
     wait_until("the cluster's network", lambda: pools_of(third, "web") == [POOL], timeout=60)
 

@@ -42,6 +42,7 @@ def status(*problems: str, away: float | None = None, silent: Sequence[str] = ()
         addresses=2,
         hosts=3,
         silent_hosts=tuple(silent),
+        apart=(),
         problems=problems,
     )
 

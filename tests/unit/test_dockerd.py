@@ -3,13 +3,23 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
-from cluster.dockerd import Dockerd, EngineRefused, EngineUnavailable, Unstarted, ipam_of, read_shape, read_unstarted
+from cluster.dockerd import (
+    Dockerd,
+    EngineRefused,
+    EngineUnavailable,
+    Unstarted,
+    body_of,
+    ipam_of,
+    read_shape,
+    read_unstarted,
+)
 from cluster.revive import Reviver
 
 TOLD: dict[str, Any] = {
@@ -55,6 +65,17 @@ def test_a_network_is_read_in_one_order_whatever_the_order_it_was_typed_in() -> 
         ],
     }
     assert read_shape({**TOLD, "IPAM": ipam_of(shape)}) == shape
+
+
+def test_a_network_without_ipv4_is_made_so_again() -> None:
+    """Engines before 28 say nothing of it, and know none."""
+    assert read_shape(TOLD).ipv4
+    assert body_of(read_shape(TOLD))["EnableIPv4"]
+    shape = read_shape({**TOLD, "EnableIPv4": False, "EnableIPv6": True})
+    assert not shape.ipv4
+    made = body_of(shape)
+    assert (made["EnableIPv4"], made["EnableIPv6"], made["Internal"]) == (False, True, True)
+    assert read_shape({**made, "Attachable": False}) == shape
 
 
 def test_networks_of_any_driver_can_be_read() -> None:
@@ -110,10 +131,13 @@ class Engine(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.version, self.asked = "1.43", list[str]()
+        self.creating: tuple[int, Any] = (201, {"Id": "n1", "Warning": ""})
         super().__init__(("127.0.0.1", 0), Answering)
 
     def answer(self, path: str) -> tuple[int, Any]:
         self.asked.append(path)
+        if path.endswith("/networks/create"):
+            return self.creating
         if path == "/version":
             return 200, {"ApiVersion": self.version}
         if not path.startswith(f"/v{self.version}/"):
@@ -132,6 +156,10 @@ class Answering(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
 
     def log_message(self, *args: object) -> None:
         pass
@@ -155,8 +183,26 @@ def test_the_engine_is_asked_for_its_version_once(engine: Engine) -> None:
     """For each such question it runs two programs."""
     asking = dockerd(engine)
     for _ in range(3):
-        assert asking.running() == []
+        assert asking.running() == {}
     assert engine.asked.count("/version") == 1
+
+
+def test_what_the_engine_says_of_a_network_that_it_does_not_make_is_told_in_its_words(engine: Engine) -> None:
+    asking, shape = dockerd(engine), read_shape(TOLD)
+    assert asking.create_network(shape) == "n1"
+    engine.creating = (409, {"message": "network with name web already exists"})
+    with pytest.raises(EngineRefused, match="network with name web already exists"):
+        asking.create_network(shape)
+
+
+def test_an_older_engine_is_not_asked_for_a_network_without_ipv4(engine: Engine) -> None:
+    """It would make one with it."""
+    shape = replace(read_shape(TOLD), ipv4=False)
+    with pytest.raises(EngineRefused, match="only Engine 28 and later"):
+        dockerd(engine).create_network(shape)
+    assert [path for path in engine.asked if "create" in path] == []
+    engine.version = "1.48"
+    assert dockerd(engine).create_network(shape) == "n1"
 
 
 def test_an_engine_that_follows_another_is_asked_for_its_version(engine: Engine) -> None:
@@ -166,7 +212,7 @@ def test_an_engine_that_follows_another_is_asked_for_its_version(engine: Engine)
     with pytest.raises(EngineUnavailable, match="replaced") as caught:
         asking.running()
     assert not isinstance(caught.value, EngineRefused)  # it would have, if asked in its own words
-    assert asking.running() == []
+    assert asking.running() == {}
 
 
 def test_whoever_follows_its_events_anew_asks_for_its_version(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.directory import Directory
-from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, read_container
+from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, Glance, read_container
 from cluster.endpoints import LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.names import askers, named_here
 from cluster.reclaim import give_up
@@ -54,10 +54,11 @@ class Engine:
         self.asked: list[str] = []
         self.hanging: dict[str, threading.Event] = {}  # containers about which there is no answer until it is set
 
-    def running(self) -> list[str]:
+    def running(self) -> dict[str, Glance]:
         if self.away:
             raise EngineUnavailable("no Engine")
-        return list(self.containers)
+        seen = self.containers.items()
+        return {key: Glance(frozenset({one.name}), frozenset(e.id for e in one.endpoints)) for key, one in seen}
 
     def container(self, container_id: str) -> EngineContainer | None:
         self.asked.append(container_id)
@@ -281,6 +282,48 @@ def test_docker_is_not_asked_about_an_end_that_the_driver_knows(store: AwayStore
         host.happened("die")
         until(lambda: not host.told())
         assert host.engine.asked == ["c1"]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [container("e1", name="till"), container("e2"), container("e1", "e2"), container()],
+    ids=["renamed", "started again", "connected", "disconnected"],
+)
+def test_what_an_event_that_docker_dropped_told_is_found_by_looking(
+    store: AwayStore, monkeypatch: pytest.MonkeyPatch, now: EngineContainer
+) -> None:
+    monkeypatch.setattr("cluster.endpoints.SWEEP", 0.2)
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+        time.sleep(0.5)
+        assert host.engine.asked == ["c1"]  # it was seen again and again, as it was
+        host.engine.containers["c1"] = now
+        until(
+            lambda: {(r.name, key[-2:]) for key, r in host.told().items()} == {(now.name, e.id) for e in now.endpoints}
+        )
+        assert host.engine.asked == ["c1", "c1"]
+
+
+def test_a_container_that_came_while_nobody_heard_is_asked_about_and_one_without_a_network_is_not(
+    store: AwayStore,
+) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+        host.journal.put_endpoint(endpoint("e2", address="10.240.0.6"))
+        host.engine.containers |= {
+            "c2": container("e2", name="db", container_id="c2"),
+            "c3": container(name="alone", container_id="c3"),
+        }
+        host.endpoints.resync()
+        until(lambda: len(host.told()) == 2)
+        assert host.engine.asked == ["c1", "c2"]
 
 
 # the directory

@@ -4,16 +4,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import ip_address
 
 import pytest
 
 from names.messages import Member, Update
 from names.process import Resolver
-from tests.names_process import HERE, POOL, Running, await_name, crowd, free_port, query, resolver
+from names.server import TCP_PATIENCE
+from tests.names_process import HERE, POOL, Running, address, await_name, crowd, free_port, query, resolver
+from tests.promises import best_of
 
 REFUSED, NOERROR = 5, 0
+OTHER = "127.0.0.2"  # another container
+ASKERS: dict[str, tuple[str, ...] | None] = {HERE: (POOL,), OTHER: (POOL,)}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,79 @@ def test_hostile_clients_do_not_stall_the_others(running: Running) -> None:
     finally:
         stopping.set()
         flooding.join()
+
+
+def test_who_says_nothing_or_never_reads_is_ended_and_costs_others_nothing() -> None:
+    members = {str(n): Member(POOL, "web", f"c{n}", ("all",), (address(n),)) for n in range(2000)}
+    with resolver() as running:
+        running.tell(Update(dict(members), ASKERS, {POOL: (POOL,)}))
+        await_name(running, "c1999")
+        before = running.megabytes()
+        greedy = [connected(running) for _ in range(4)]
+        silent = [connected(running) for _ in range(100)]  # four are let in
+        try:
+            for stream in greedy:
+                ask(stream, query(1, "all"), 10_000)  # each answer has 32 KB
+            with closing(another(running)) as mine:
+                assert exchange(mine, query(1, "c1"))[-4:] == bytes([10, 64, 0, 1])
+            await_name(running, "c1", 1)
+            assert running.megabytes() - before < 10
+            time.sleep(TCP_PATIENCE + 1)  # to look is to read
+            assert all(map(was_ended, [*silent, *greedy]))
+        finally:
+            for stream in [*silent, *greedy]:
+                stream.close()
+        with closing(connected(running)) as stream:
+            assert answers(stream)
+
+
+def test_who_asks_very_much_at_once_makes_nobody_wait() -> None:
+    with resolver() as running:
+        running.tell(Update(crowd(3).members, ASKERS, {POOL: (POOL,)}))
+        await_name(running, "c2")
+        greedy = [connected(running) for _ in range(8)]
+
+        def turn() -> float:
+            """Seconds that another container waits for two answers."""
+            for stream in greedy:
+                ask(stream, query(1, "c1"), 20_000)
+            began = time.monotonic()
+            with closing(another(running)) as mine:
+                for _ in range(2):
+                    exchange(mine, query(1, "c1"))
+            return time.monotonic() - began
+
+        try:
+            best_of(turn, 0.1)
+        finally:
+            for stream in greedy:
+                stream.close()
+
+
+def another(running: Running) -> socket.socket:
+    """A connection from another container."""
+    return socket.create_connection((HERE, running.port), timeout=3, source_address=(OTHER, 0))
+
+
+def ask(stream: socket.socket, message: bytes, times: int) -> None:
+    """As often as it takes without waiting, and so many times at most."""
+    stream.settimeout(0.2)
+    with suppress(TimeoutError):
+        for _ in range(times // 100):
+            stream.sendall((len(message).to_bytes(2) + message) * 100)
+
+
+def was_ended(stream: socket.socket) -> bool:
+    """By the other side."""
+    stream.settimeout(1)
+    try:
+        while stream.recv(1 << 16):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_a_process_that_died_is_started_again_and_told_everything() -> None:

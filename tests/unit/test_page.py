@@ -1,6 +1,7 @@
 """The page: what is served with which headers, and what a browser makes of it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -101,6 +102,17 @@ def test_a_browser_shows_the_cluster_and_takes_no_name_for_markup() -> None:
     assert "6 of 64 blocks held" in shown
     assert "⚠ silent for 2 s" in shown
     assert "vxlan UDP 8479 VNI 7" in shown
+
+
+@pytest.mark.usefixtures("chromium")
+def test_a_browser_says_why_a_network_is_not_on_this_host() -> None:
+    seen = picture()
+    absent = replace(seen.networks[0].network, here=False, spread="absent: made on host h1, type: docker " + EVIL)
+    with served(Cluster(replace(seen, networks=(replace(seen.networks[0], network=absent),)), status())) as url:
+        html = browser.dom(url, after=1)
+    assert "web (not on this host)" in text(html)
+    assert "absent: made on host h1, type: docker &lt;img src=x" in html
+    assert "✓ All is well" in text(html)
 
 
 @pytest.mark.usefixtures("chromium")

@@ -77,7 +77,7 @@ def test_version() -> None:
     assert run("--version").output.startswith("flannelpy, version ")
 
 
-STATUS = Status("h1", "1.0", StoreState("sqlite", None, ""), LeaseState(60.0, 1.0, ""), None, 0, 0, 0, 0, 1, (), ())
+STATUS = Status("h1", "1.0", StoreState("sqlite", None, ""), LeaseState(60.0, 1.0, ""), None, 0, 0, 0, 0, 1, (), (), ())
 SLOW = {"flask", "gunicorn", "pyroute2", "docker", "consul", "requests", "dns", "sqlite3", "importlib.metadata"}
 CODE = """
 import contextlib, json, sys

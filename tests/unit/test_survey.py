@@ -10,7 +10,7 @@ from operations.survey import Here
 from store import records
 from store.codec import encode
 from store.faulty import faulty
-from store.ip import IPAddress
+from store.ip import IPAddress, IPNetwork
 
 POOL, POOL6, LAN = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("192.168.7.0/24")
 BLOCK, THEIRS = ip_network("10.240.1.0/26"), ip_network("10.240.2.0/26")
@@ -42,6 +42,7 @@ HERE = Here(
     {("", POOL): {MINE: "container", BORROWED: "container"}},
     {(("", POOL), MINE): "web-1"},
     {},
+    {},
 )
 
 
@@ -59,16 +60,47 @@ def test_networks_with_their_second_pools_and_those_of_which_only_the_addresses_
     assert (lan.space, lan.pool, lan.backend, lan.hosts, lan.here) == ("lan", str(LAN), None, ("h2",), False)
 
 
+def told(pool: IPNetwork, *, removed: bool = False) -> dict[str, bytes]:
+    """The cluster's record of a network called web."""
+    shape = ("web", "flannelpy", "flannelpy", (pool,), (), (), (), (), (), (), False, False, False)
+    return {records.docker_network_key("web"): encode(records.DockerNetwork(*shape, "token", "h2", removed=removed))}
+
+
 def test_why_a_network_is_not_as_the_cluster_has_it_also_one_that_is_not_here() -> None:
     conflict, failed = "conflict: another network has this name", "failed: Docker refused"
-    shape = ("web", "flannelpy", "flannelpy", (POOL,), (), (), (), (), (), (), False, False, False)
-    other = records.DockerNetwork(*shape, "token", "h2")
-    entries = {**ENTRIES, records.docker_network_key("web"): encode(other), "networks/bad": b"not a record"}
+    entries = {**ENTRIES, **told(POOL), "networks/bad": b"not a record"}
     here = replace(HERE, spread={"web": conflict})
     assert [network.spread for network in survey.networks(entries, here)] == [conflict, None]
     not_here = replace(here, names={}, spread={"web": failed})
     assert [network.spread for network in survey.networks(entries, not_here)] == [failed, None]
     assert [network.spread for network in survey.networks(ENTRIES, not_here)] == [None, None]
+    assert [network.name for network in survey.networks(entries, not_here)] == ["web", None]
+
+
+def test_a_network_that_this_host_takes_no_part_in_is_told_and_its_own_of_that_name_is_not() -> None:
+    absent, another = "absent: made on host h2", ip_network("10.250.0.0/18")
+    entries = {**ENTRIES, **told(another), records.pool_key(another): encode(records.Pool(26))}
+    web, its, _ = survey.networks(entries, replace(HERE, absent={"web": absent}))
+    assert (web.pool, web.name, web.spread) == (str(POOL), "web", None)
+    assert (its.pool, its.name, its.spread) == (str(another), "web", absent)
+
+
+@pytest.mark.parametrize(
+    ("docker_host", "removed", "why"),
+    [
+        ("h2", False, "local: Docker's own IPAM on host h2 gives its addresses, so it is that host's alone"),
+        (None, False, "--ipv6 --subnet 10.240.0.0/18 --subnet fd77::/64 NAME"),
+        (None, True, "--ipv6 --subnet 10.240.0.0/18 --subnet fd77::/64 NAME"),
+    ],
+)
+def test_why_a_network_that_nobody_told_of_is_not_here(docker_host: str | None, removed: bool, why: str) -> None:
+    pool = {records.pool_key(POOL): encode(records.Pool(26, docker_host=docker_host))}
+    entries = {**ENTRIES, **pool, **(told(POOL, removed=True) if removed else {})}
+    entries.pop(records.peer_key(POOL, "h1"))
+    web, lan = survey.networks(entries, replace(HERE, names={}))
+    assert (web.name, (web.spread or "").endswith(why), lan.spread) == (None, True, None)
+    last = {key: value for key, value in entries.items() if key.startswith(records.POOLS)}  # the store is away
+    assert survey.networks(last, replace(HERE, names={}))[0].spread is None
 
 
 def test_every_address_once_with_who_has_it() -> None:

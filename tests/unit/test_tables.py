@@ -47,3 +47,17 @@ def test_hosts_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None
         "[/h1] here fd00:a:100::5 - 1 2",
         ":b: given up fd00:a:100::5 - 1 2",
     ]
+
+
+def test_the_networks_that_are_not_as_in_the_cluster_are_named_at_a_glance_and_explained_below_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = {"space": "", "pool": "10.240.0.0/18", "more_pools": [], "hosts": ["h2"], "blocks": 1, "given": 2}
+    about = {"backend": "vxlan", "vni": 7, "mtu": None, "size": 16384, "spread": "absent: type: docker [web]"}
+    _, row, why = shown(capsys, "show_networks", [{"name": "web", **where, **about}]).splitlines()
+    assert row.split()[:2] == ["web", "10.240.0.0/18"]
+    assert why == "10.240.0.0/18  absent: type: docker [web]"
+    assert tables._apart(["a", "b", "c", "d"]) == (
+        "; not as in the cluster, see `flannelpy networks`: a, b, c and 1 more"
+    )
+    assert tables._apart([]) == ""

@@ -1,0 +1,39 @@
+"""Containers of the lab that ask for names."""
+
+import sys
+import time
+
+from tests.lab.cluster import Container
+from tests.lab.commands import wait_until
+
+RESOLVER = "169.254.53.53"
+ASK = """
+import sys, dns.exception, dns.message, dns.query
+server, kind, transport, *names = sys.argv[1:]
+server, _, port = server.partition("#")
+ask = dns.query.tcp if transport == "tcp" else dns.query.udp
+for name in names:
+    try:
+        answer = ask(dns.message.make_query(name, kind, use_edns=0), server, 3, int(port or 53))
+        print(answer.rcode().name, *sorted(item.to_text() for rrset in answer.answer for item in rrset))
+    except (dns.exception.Timeout, OSError) as error:
+        print(type(error).__name__)
+"""
+
+
+def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
+    """What a program in the container is told: the code, and what the records say. `server` may be `ADDRESS#PORT`."""
+    return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
+
+
+def until(container: Container, name: str, expected: str) -> float:
+    """Seconds until the container is told so."""
+    began = time.monotonic()
+    wait_until(
+        f"{container} to be told {expected!r} for {name}",
+        lambda: ask(container, name) == expected,
+        timeout=60,
+        tail=lambda: ask(container, name),
+        every=0.02,
+    )
+    return time.monotonic() - began

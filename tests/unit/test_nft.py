@@ -1,0 +1,25 @@
+"""What is said when nft itself is the trouble."""
+
+from pathlib import Path
+
+import pytest
+
+from driver.errors import KernelError
+from driver.nft import read_ruleset
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("kill -SEGV $$", "nft list ruleset: it was ended by SIGSEGV: has a newer nft written rules on this host?"),
+        ("echo no rights >&2; exit 1", "nft list ruleset: no rights$"),
+        ("exit 3", "nft list ruleset: 3$"),
+    ],
+)
+def test_an_nft_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, says: str) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text(f"#!/bin/sh\n{script}\n")
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(KernelError, match=says):
+        read_ruleset()
