@@ -2,7 +2,9 @@
 lost lease, or in a store that has forgotten."""
 
 import logging
+from dataclasses import replace
 
+from ipam.commons import Commons
 from ipam.errors import PoolConflict, PoolExhausted
 from ipam.journal import BORROWED, PoolJournal
 from ipam.ledger import Ledger
@@ -18,8 +20,8 @@ DOUBLY_USED = "address in use here may be in use elsewhere, too"
 
 
 class Holdings:
-    def __init__(self, ledger: Ledger, pools: Pools, lending: Lending) -> None:
-        self._ledger, self._pools, self._lending = ledger, pools, lending
+    def __init__(self, ledger: Ledger, pools: Pools, commons: Commons, lending: Lending) -> None:
+        self._ledger, self._pools, self._commons, self._lending = ledger, pools, commons, lending
 
     def need_block(self, pool_id: PoolId) -> None:
         """A host may use a pool that has no block left: its addresses are borrowed one by one."""
@@ -33,7 +35,7 @@ class Holdings:
     def take_block(self, pool_id: PoolId, wanted: IPAddress | None = None) -> None:
         pool = pool_id.pool
         if (gateway := self._ledger.of(pool).gateway) is not None:
-            self._pools.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
+            self._commons.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
         claim = self._pools.take_block(pool_id, tuple(self._ledger.of(pool).blocks), wanted)
         self._add_block(pool, claim)
         log.info("block taken", extra={"pool": pool, "block": claim.block})
@@ -47,7 +49,7 @@ class Holdings:
             log.error(DOUBLY_USED, extra={"address": address})
 
     def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        gateway = self._pools.fix_gateway(pool, wanted)
+        gateway = self._commons.fix_gateway(pool, wanted)
         self._ledger.of(pool).learn_gateway(gateway)
         return gateway
 
@@ -87,10 +89,12 @@ class Holdings:
                 self._lose_block(pool, block)
         self._lending.strike_hearsay(pool, tuple(journal.blocks), tuple(journal.lent))
         for block, held in list(journal.blocks.items()):
-            claim = self._pools.retake_block(pool, block, held.reserved)
+            claim = self._pools.retake_block(pool, block)
             if claim is None:
                 self._lose_block(pool, block)
             else:
+                again = self._commons.reserve_again(pool, held.reserved)
+                claim = replace(claim, reserved=tuple({*claim.reserved, *again}))
                 self._add_block(pool, claim, dockers=held.dockers)
         borrowed = [address for address, lease in journal.leases.items() if lease.kind == BORROWED]
         for address in [a for a in borrowed if not self._lending.confirm(pool, a)]:
@@ -105,7 +109,7 @@ class Holdings:
             return
         self._pools.join(pool, next((block.prefixlen for block in journal.blocks), None))
         if gateway is not None:
-            self._pools.fix_gateway(pool, gateway)
+            self._commons.fix_gateway(pool, gateway)
 
     def _lose_block(self, pool: IPNetwork, block: IPNetwork) -> None:
         lost = self._ledger.of(pool).drop_block(block)

@@ -74,6 +74,7 @@ class Addresses(RuleBasedStateMachine):
         self.owners: dict[str, set[IPAddress]] = {name: set() for name in HOSTS[:count]}  # what containers have
         self.rates = dict(zip(self.owners, rates, strict=False))
         self.behind = dict.fromkeys(self.owners, 0.0)  # seconds that the wall clock was set back
+        self.reserved: set[IPAddress] = set()  # as of which the cluster was told, and has not forgotten since
         self.backup: dict[str, bytes] | None = None
         self.missed: set[str] = set()  # hosts that were cut off through a whole epoch
         self.hosts = {name: self.cluster.host(name) for name in self.owners}
@@ -166,6 +167,7 @@ class Addresses(RuleBasedStateMachine):
         if got is not None:
             address: IPAddress = got.ip  # type: ignore[attr-defined]
             assert address not in self.owners[name], f"{address} is on {name} twice"
+            assert address not in self.reserved, f"{address} is reserved, and given to {name}"
             self.owners[name].add(address)
 
     @precondition(lambda self: any(self.owners.values()))
@@ -196,9 +198,13 @@ class Addresses(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 99), address=st.sampled_from(ADDRESSES))
     def reserve(self, pick: int, address: str) -> None:
-        """An --aux-address: from now on nobody may be given it."""
-        if self.hosts[self.name(pick)].journal.uses(POOL_ID):
-            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, [ip_address(address)]))
+        """A network of another driver is made, with an --aux-address: from now on nobody may be given it."""
+        name, aux = self.name(pick), ip_address(address)
+        if self.hosts[name].journal.uses(POOL_ID) and self.do(name, lambda host: host.give(POOL_ID, address)):
+            if self.do(name, lambda host: host.reserve(POOL, address)):
+                self.reserved.add(aux)
+            else:
+                self.release(name, aux)
 
     # what happens by itself
 
@@ -242,6 +248,7 @@ class Addresses(RuleBasedStateMachine):
     def store_is_emptied(self, pick: int, wanted: str) -> None:
         """One that remembers what was there is there before one that does not, and takes what it can."""
         restore(self.cluster.store, {})
+        self.reserved.clear()
         remembering = [name for name in self.hosts if remembers(self.hosts[name])]
         if remembering:
             self.come_first(remembering[pick % len(remembering)], wanted)
@@ -262,6 +269,7 @@ class Addresses(RuleBasedStateMachine):
         """At least one host has been there since it was made, and is the first to be there again."""
         if self.backup is not None and self.reach(self.name(pick)):
             restore(self.cluster.store, self.backup)
+            self.reserved.clear()
             self.come_first(self.name(pick), wanted)
 
     def reach(self, name: str) -> bool:
@@ -363,6 +371,11 @@ class Addresses(RuleBasedStateMachine):
                 for name, host in self.hosts.items()
                 if host.tenancy._memory is not None and host.tenancy._memory.epoch != epoch.id
             }
+
+    @invariant()
+    def reserved_addresses_go_with_the_pool(self) -> None:
+        if hasattr(self, "cluster") and self.cluster.store.get(records.pool_key(POOL)) is None:
+            self.reserved.clear()
 
     @invariant()
     def no_address_has_two_owners(self) -> None:

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.ipam import REST, Ipam
 from ipam.journal import Journal
@@ -107,39 +108,6 @@ def test_a_range_confines_what_is_chosen_but_not_what_is_wanted(a: Host, b: Host
     assert str(a.give(pool, "10.240.40.4")) == "10.240.40.4/32"
     with pytest.raises(BadRequest, match="not inside"):
         a.create(range_="10.250.0.0/24")
-
-
-def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Host, b: Host) -> None:
-    aux = ip_address("10.240.5.5")
-    for host in (a, b):
-        pool, _ = host.ipam.request_pool(PoolRequest(WEB, None))
-        host.ipam.request_address(AddressRequest(pool, None, gateway=True))
-        assert host.ipam.request_address(AddressRequest(pool, aux)).ip == aux
-        host.ipam.reserve(WEB, [aux])
-        host.routed.add(WEB)
-    for host in (a, b):
-        with pytest.raises(AddressTaken):
-            host.give(pool, "10.240.5.5")
-    a.give(pool, "10.240.5.6")
-    given = {a.give(pool).ip for _ in range(300)}
-    assert aux not in given
-
-
-def test_where_one_aux_address_is_taken_none_is_reserved(a: Host, b: Host) -> None:
-    pool, _ = a.create(), b.create()
-    taken = [host.give(pool).ip for host in (a, b)]
-    free = a.give(pool).ip
-    a.release(pool, str(free))
-    nobodys = ip_address("10.240.63.5")
-    for address in taken:
-        with pytest.raises(AddressTaken, match=f"address {address} is in a block that host"):
-            a.ipam.reserve(WEB, [free, nobodys, address])
-    assert a.ipam._pools.reserved(WEB) == ()
-    a.ipam.reserve(WEB, [free, nobodys])
-    assert set(a.ipam._pools.reserved(WEB)) == {free, nobodys}
-    for address in (free, nobodys):
-        with pytest.raises(AddressTaken, match="is reserved"):
-            a.give(pool, str(address))
 
 
 def test_a_released_address_rests_before_it_is_given_again(a: Host) -> None:
@@ -527,7 +495,8 @@ def test_networks_of_their_own_name_may_have_the_same_pool(cluster: Cluster, a: 
         seen = Space(a.line, space)
         pools = Pools(seen, "a", PLAN, a.tenancy, list)
         journal = Journal(Prefixed(a.disk, f"spaces/{space}/"), a.clock.wall)
-        return Ipam(journal, pools, Lending(seen, "a", a.tenancy), a.tenancy, lambda _: False)
+        commons, lending = Commons(seen, pools, a.tenancy), Lending(seen, "a", a.tenancy)
+        return Ipam(journal, pools, commons, lending, a.tenancy, lambda _: False)
 
     spaces = Spaces(a.ipam, [], manager)
     ids = []
