@@ -73,13 +73,6 @@ class Commons:
         checks = [Check(records.block_key(pool, b), entry.version if entry else ABSENT) for b, entry in entries.items()]
         return [Put(records.pool_key(pool), encode(record), opened.version), *checks]
 
-    def reserve_again(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> tuple[IPAddress, ...]:
-        """Those of these, reserved in a block of ours, that a store which has forgotten was told again."""
-        if not self._tenancy.is_hearsay(None):
-            return ()
-        self.reserve({pool: addresses}, lambda *_: None)
-        return tuple(addresses)
-
 
 def _gateway(pool: IPNetwork, record: records.Pool, wanted: IPAddress | None) -> IPAddress:
     if record.gateway is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ipam.commons import Commons
 from ipam.errors import PoolConflict, PoolExhausted
-from ipam.journal import BORROWED, PoolJournal
+from ipam.journal import BORROWED, HeldBlock, PoolJournal
 from ipam.ledger import Ledger
 from ipam.lending import Lending
 from ipam.model import PoolId
@@ -93,13 +93,19 @@ class Holdings:
             if claim is None:
                 self._lose_block(pool, block)
             else:
-                again = self._commons.reserve_again(pool, held.reserved)
-                claim = replace(claim, reserved=tuple({*claim.reserved, *again}))
-                self._add_block(pool, claim, dockers=held.dockers)
+                self._add_block(pool, self._reserved_again(pool, claim, held), dockers=held.dockers)
         borrowed = [address for address, lease in journal.leases.items() if lease.kind == BORROWED]
         for address in [a for a in borrowed if not self._lending.confirm(pool, a)]:
             journal.forget(address)
             log.error("borrowed address lost; if in use here, it may be in use elsewhere", extra={"address": address})
+
+    def _reserved_again(self, pool: IPNetwork, claim: Claim, held: HeldBlock) -> Claim:
+        """A store that has forgotten, or a pool that went and was made anew meanwhile, is told again what was reserved
+        in a block of ours: networks here still name it."""
+        missing = {*held.reserved} - {*claim.reserved}
+        missing -= self._lending.borrowed(pool).keys() if missing else set()
+        self._commons.reserve({pool: missing}, lambda *_: None)
+        return replace(claim, reserved=(*claim.reserved, *missing))
 
     def _join_again(self, pool: IPNetwork, journal: PoolJournal) -> None:
         """With the properties that it had when our blocks were cut out of it."""

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.dockerd import Attached, EngineNetwork
 from cluster.garbage import YOUNG, LeakedAddress, Ours, find
-from cluster.reclaim import close_empty
+from cluster.reclaim import close_empty, give_up
 from ipam.epoch import read_epoch
 from ipam.errors import IpamError
 from ipam.ipam import Ipam
@@ -114,7 +114,7 @@ class Addresses(RuleBasedStateMachine):
     def verify(self, name: str, ipam: Ipam) -> None:
         """What a host says loudly that it lost is no broken promise; what it forgets elsewhere is, and so is what it
         loses only because the store forgot."""
-        tells_again = self.hosts[name].tenancy.is_hearsay(None)
+        tells_again = self.hosts[name].tenancy._tells_again
         try:
             ipam.verify()
         finally:
@@ -154,7 +154,7 @@ class Addresses(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 99), other=st.integers(0, 98), data=st.data())
     def move(self, pick: int, other: int, data: st.DataObject) -> None:
         """A container is created again on another host, with the same --ip."""
-        here, there = self.name(pick), self.name(pick + 1 + other % (len(self.hosts) - 1))
+        here, there = self.two(pick, other)
         if self.owners[here]:
             address = data.draw(st.sampled_from(sorted(self.owners[here])))
             self.release(here, address)
@@ -271,6 +271,50 @@ class Addresses(RuleBasedStateMachine):
             restore(self.cluster.store, self.backup)
             self.reserved.clear()
             self.come_first(self.name(pick), wanted)
+
+    @precondition(lambda self: len(self.hosts) > 1)
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
+    def a_host_that_a_person_gave_up_comes_back(self, pick: int, other: int) -> None:
+        """Long before its lease would have ended, and after another has taken what it had."""
+        name, heir = self.two(pick, other)
+        dead = self.hosts[name]
+        held = list(dead.journal.pool(POOL).blocks)
+        self.owners[name].clear()
+        dead.line.cut = dead.asleep = True
+        entry = self.cluster.store.get(records.host_key(name))
+        if entry is not None and self.reach(heir):
+            give_up(self.cluster.store, name, entry.version)
+            self.reserved_addresses_go_with_the_pool()
+            for block in held:
+                self.give(heir, str(block[1]))
+        dead.asleep = False
+        dead.restart()
+        if self.reach(name):
+            self.give(name, None)
+            for block in held:
+                self.give(name, str(block[2]))
+
+    @precondition(lambda self: len(self.hosts) > 1)
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
+    def restore_a_backup_with_a_loan_that_came_back(self, pick: int, other: int) -> None:
+        name, borrower = self.two(pick, other)
+        if not (self.reach(name) and self.reach(borrower)):
+            return
+        before = set(self.owners[borrower])
+        for block in list(self.hosts[name].journal.pool(POOL).blocks):
+            self.give(borrower, str(block[2]))
+        saved = backup(self.cluster.store)
+        for address in self.owners[borrower] - before:
+            self.release(borrower, address)
+            self.give(name, str(address))
+        if self.reach(name):
+            restore(self.cluster.store, saved)
+            self.reserved.clear()
+            self.come_first(name, str(ADDRESSES[0]))
+
+    def two(self, pick: int, other: int) -> tuple[str, str]:
+        """Two hosts."""
+        return self.name(pick), self.name(pick + 1 + other % (len(self.hosts) - 1))
 
     def reach(self, name: str) -> bool:
         """Whether the host's beat reaches the store, by a whole line and without a crash."""
@@ -409,7 +453,10 @@ class Addresses(RuleBasedStateMachine):
             for address in self.owners[name]:
                 host.release(POOL_ID, str(address))
             self.owners[name].clear()
-        self.some_periods_pass(set())
+            self.do(name, lambda host: host.tenancy.beat())
+        epoch, _ = read_epoch(self.cluster.store)
+        if epoch is not None and not epoch.settled:
+            self.some_periods_pass(set())
         for _ in range(2):
             for host in self.hosts.values():
                 host.tenancy.beat()

@@ -9,9 +9,11 @@ import pytest
 
 from cluster.auxiliary import Auxiliaries, listed
 from cluster.dockerd import EnginePool, EngineUnavailable
+from cluster.reclaim import give_up
 from ipam.errors import AddressTaken
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.reservations import MAKING
+from store import records
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork
 from tests.unit.ipam_faults import DIE_AFTER, DIE_BEFORE, LATE, LIVE, NO_ANSWER, Dead, Fragile
@@ -122,6 +124,22 @@ def test_it_is_free_again_when_the_last_network_is_gone(cluster: Cluster, a: Hos
     again = Docker(b)
     again.create()
     assert again.run(ROUTER).ip == ROUTER
+
+
+def test_it_stays_reserved_when_its_only_host_comes_back_after_the_lease(cluster: Cluster, a: Host, b: Host) -> None:
+    """The pool went with the host, but the host's network is still there."""
+    docker = Docker(a, ROUTER)
+    docker.create()
+    entry = cluster.store.get(records.host_key("a"))
+    assert entry is not None
+    assert give_up(cluster.store, "a", entry.version)
+    assert cluster.held_keys() == []
+    a.tenancy.beat()
+    other = Docker(b, ROUTER)
+    other.create()
+    for one in (docker, other):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            one.run(ROUTER)
 
 
 def test_a_container_that_came_while_the_engine_was_asked_keeps_its_address(a: Host) -> None:
