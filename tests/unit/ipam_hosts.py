@@ -47,7 +47,7 @@ class Line:
     def _pass(self) -> Store:
         if self.cut:
             raise StoreUnavailable("the line is cut")
-        return self.cluster.store
+        return self.cluster.ways.get(self.host, self.cluster.store)
 
     def get(self, key: str) -> Entry | None:
         return self._pass().get(key)
@@ -100,6 +100,7 @@ class HandClock:
 class Cluster:
     def __init__(self, store: Store | None = None) -> None:
         self.store: Store = store or MemoryStore()
+        self.ways: dict[str, Store] = {}  # to the store, of hosts that have one of their own
         self.hosts: list[Host] = []
 
     def host(self, name: str, plan: Plan = PLAN) -> "Host":
