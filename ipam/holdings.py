@@ -11,7 +11,7 @@ from ipam.ledger import Ledger
 from ipam.lending import Lending
 from ipam.model import PoolId
 from ipam.pools import Claim, Pools
-from store.ip import IPAddress, IPNetwork, overlap
+from store.ip import IPAddress, IPNetwork, contains, overlap
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,23 @@ class Holdings:
     def keep_in_hand(self) -> None:
         """Take the next block before the last one is full, so that an outage of the store finds addresses at hand."""
         for pool_id in self._ledger.journal.pool_ids():
-            with self._ledger.lock(pool_id.pool):
-                journal = self._ledger.of(pool_id.pool)
-                books = [b for b in journal.books() if overlap(b.block, pool_id.range or b.block)]
-                size = max((book.block.num_addresses for book in books), default=0)
-                ours = pool_id.range is None and not journal.is_dockers
-                if ours and sum(book.free for book in books) < size // LOW_WATER:
+            if self._is_low(pool_id):
+                self._pools.owners(pool_id.pool)  # a store that hangs is found out while nobody waits for the lock
+                with self._ledger.lock(pool_id.pool):
                     self._need_next_block(pool_id)
 
+    def _is_low(self, pool_id: PoolId) -> bool:
+        with self._ledger.lock(pool_id.pool):
+            journal = self._ledger.of(pool_id.pool)
+            books = [b for b in journal.books() if overlap(b.block, pool_id.range or b.block)]
+            size = max((book.size_within(pool_id.range) for book in books), default=0)
+            whole = pool_id.range is not None and any(contains(book.block, pool_id.range) for book in books)
+            low = sum(book.free_within(pool_id.range) for book in books) < size // LOW_WATER
+            return low and not whole and not journal.is_dockers
+
     def _need_next_block(self, pool_id: PoolId) -> None:
+        if not self._is_low(pool_id):
+            return
         try:
             self.take_block(pool_id)
         except (PoolExhausted, PoolConflict) as error:

@@ -1,6 +1,8 @@
 """The IPAM driver over real stores in memory: several hosts share one, each has a journal of its own."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -14,11 +16,11 @@ from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
-from store.interface import StoreUnavailable
+from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
-from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host
+from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
 
 
 @pytest.fixture
@@ -485,6 +487,49 @@ def test_the_next_block_is_taken_before_the_last_is_full(cluster: Cluster, a: Ho
         a.ipam.keep_in_hand()
     a.line.cut = True
     assert len({a.give(pool).ip for _ in range(70)}) == 70
+
+
+def test_the_next_block_of_a_range_is_taken_before_the_last_is_full(cluster: Cluster, a: Host) -> None:
+    pool = a.create(range_="10.240.1.0/25")
+    for _ in range(50):
+        a.give(pool)
+        a.ipam.keep_in_hand()
+    a.line.cut = True
+    assert len({a.give(pool).ip for _ in range(70)}) == 70
+
+
+def test_a_full_range_takes_no_block_beside_it(cluster: Cluster, a: Host) -> None:
+    pool = a.create(range_="10.240.1.64/27")
+    for _ in range(32):
+        a.give(pool)
+        a.ipam.keep_in_hand()
+    assert len(a.journal.pool(WEB).blocks) == 1
+
+
+def test_no_request_waits_while_the_next_block_is_asked_for_of_a_store_that_hangs(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    for _ in range(50):
+        a.give(pool)
+    asked, over = threading.Event(), threading.Event()
+
+    class Hangs(Line):
+        def _pass(self) -> Store:
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                over.wait(10)
+            raise StoreUnavailable("no answer")
+
+    a.line = Hangs(cluster, "a")
+    a.restart()
+    with ThreadPoolExecutor(1) as threads:
+        kept = threads.submit(a.ipam.keep_in_hand)
+        assert asked.wait(10)
+        given = a.give(pool)
+        assert not kept.done()
+        over.set()
+        with pytest.raises(StoreUnavailable):
+            kept.result()
+    assert given.ip in a.journal.pool(WEB).leases
 
 
 # name spaces

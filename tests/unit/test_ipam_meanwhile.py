@@ -97,7 +97,7 @@ def test_the_claims_of_a_host_that_was_given_up_fail(cluster: Cluster, a: Host, 
     b.line = Meanwhile(b.line, {0: lambda: lose_the_lease(cluster, b)})  # type: ignore[assignment]
     b.restart()
     held = list(b.journal.pool(WEB).books())
-    while any(book.free for book in held):
+    while any(book.free_within(None) for book in held):
         b.give(pool)
     with pytest.raises(StoreUnavailable, match="has lost its lease"):
         b.give(pool)
