@@ -69,7 +69,7 @@ def assemble(settings: Settings) -> Parts:
     alone = settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
-    watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()])
+    watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
     addressing = assemble_addressing(settings, store, local, networks, tenancy, partial(listed, engine))
     ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
