@@ -1,4 +1,5 @@
-"""What the Engine knows: the only file that uses its API, and never from a request, for the Engine waits for those."""
+"""What the Engine knows: the only file that uses its API. Never from a request, for the Engine waits for those; but for
+one question that it answers at any time (`pools`, docs/adr/0029)."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from store.records import NetworkShape
 NO_DRIVER = re.compile(r"plugin .*not found|could not resolve driver|/plugins/.*\.sock")
 WITHOUT_IPV4 = "1.48"  # the API's version from which networks can be so
 TIMEOUT = 10  # seconds for one answer
+SHORT_TIMEOUT = 2  # where somebody waits for it
 T = TypeVar("T")
 BUILT_IN_IPAM = ("default", "null", "dhcp", "")
 MOST_NAMES = 32  # of one endpoint: all of a batch go into one request to the store
@@ -42,6 +44,14 @@ class EngineRefused(EngineUnavailable):
 class Attached:
     container: str  # its name
     addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePool:
+    """One network's pool, if another IPAM than Docker's own has it."""
+
+    id: PoolId
+    auxiliary: frozenset[IPAddress]  # --aux-address
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,11 @@ class Dockerd:
         with self._client() as client:
             return [ListedNetwork(shape["Id"], read_shape(shape)) for shape in client.networks()]
 
+    def pools(self) -> list[EnginePool]:
+        """Of every network; one that is used by two is there twice."""
+        with self._client(SHORT_TIMEOUT) as client:
+            return [pool for shape in client.networks() for pool in read_pools(shape)]
+
     def has_network(self, network_id: str) -> bool:
         with self._client() as client:
             try:
@@ -200,10 +215,10 @@ class Dockerd:
             yield map(read_event, stream)
 
     @contextmanager
-    def _client(self) -> Iterator[Any]:
+    def _client(self, timeout: int = TIMEOUT) -> Iterator[Any]:
         """A client for each look: an Engine that was restarted, or replaced, answers like any other."""
         try:
-            client = self._connected()
+            client = self._connected(timeout)
             try:
                 yield client
             finally:
@@ -217,10 +232,10 @@ class Dockerd:
             self._version = None
             raise EngineUnavailable(f"the Docker Engine at {self._url} does not answer: {error}") from error
 
-    def _connected(self) -> Any:
+    def _connected(self, timeout: int) -> Any:
         """To be asked for its version, the Engine runs two programs: not more often than it can have changed."""
         version = self._version or "auto"
-        client = docker.APIClient(base_url=self._url, version=version, timeout=TIMEOUT, use_ssh_client=False)
+        client = docker.APIClient(base_url=self._url, version=version, timeout=timeout, use_ssh_client=False)
         self._version = client.api_version
         return client
 
@@ -251,18 +266,28 @@ def read_network(shape: Any) -> EngineNetwork:
     """From GET /networks/ID."""
     ipam = shape.get("IPAM") or {}
     config = ipam.get("Config") or []
-    ours = ipam.get("Driver") not in BUILT_IN_IPAM
-    space = (ipam.get("Options") or {}).get(OPTION, "")
     endpoints = (shape.get("Containers") or {}).values()
     return EngineNetwork(
         shape["Id"],
         shape["Name"],
-        tuple(PoolId(ip_network(c["Subnet"]), _range(c), space) for c in config if ours and c.get("Subnet")),
+        tuple(pool.id for pool in read_pools(shape)),
         {e["EndpointID"]: _attached(e) for e in endpoints},
-        frozenset(
-            a for c in config for a in _addresses(c.get("Gateway"), *(c.get("AuxiliaryAddresses") or {}).values())
-        ),
+        frozenset(a for c in config for a in (*_addresses(c.get("Gateway")), *_auxiliary(c))),
     )
+
+
+def read_pools(shape: Any) -> Iterator[EnginePool]:
+    """From GET /networks/ID, or an element of GET /networks."""
+    ipam = shape.get("IPAM") or {}
+    space = (ipam.get("Options") or {}).get(OPTION, "")
+    for config in ipam.get("Config") or [] if ipam.get("Driver") not in BUILT_IN_IPAM else []:
+        if config.get("Subnet"):
+            pool_id = PoolId(ip_network(config["Subnet"]), _range(config), space)
+            yield EnginePool(pool_id, frozenset(_auxiliary(config)))
+
+
+def _auxiliary(config: Any) -> tuple[IPAddress, ...]:
+    return _addresses(*(config.get("AuxiliaryAddresses") or {}).values())
 
 
 def _attached(shape: Any) -> Attached:

@@ -1,20 +1,25 @@
 """Follows what the hosts share of their networks, as the view that forwarding is made from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from cluster.following import Following
 from driver.view import View
 from store.copy import Changes
-from store.interface import Store
+from store.interface import Entry, Store
 from store.ip import IPNetwork
 from store.records import POOLS, NetworkSpec, Peer, pools_of, pools_with_holder, pools_with_peer
 
 
 class Watch:
-    def __init__(self, store: Store, host: str, listeners: Sequence[Callable[[], object]]) -> None:
-        self._following, self._listeners = Following(store, host, POOLS, self._take), listeners
+    def __init__(
+        self, store: Store, host: str, listeners: Sequence[Callable[[], object]], trusts: Callable[[], bool]
+    ) -> None:
+        """`trusts` tells whether what the store does not show is not there. As long as it does not, all that was known
+        stays as it is: a store that has forgotten shows one host after the other, as each tells it again."""
+        self._following, self._listeners = Following(store, host, POOLS, self._take, self._believes), listeners
         self._view: View | None = None
+        self._trusts, self._doubts = trusts, False
         self.start, self.stop, self.age = self._following.start, self._following.stop, self._following.age
 
     def view(self) -> View | None:
@@ -24,7 +29,7 @@ class Watch:
     def shows(self, spec: NetworkSpec, peer: Peer) -> bool:
         """Whether the store is known to have the network, and in it the peer, exactly so."""
         view = self._view
-        return view is not None and view.shows(spec, peer)
+        return view is not None and not self._doubts and view.shows(spec, peer)
 
     def peers_of(self, host: str) -> list[IPNetwork]:
         """The networks in which the store has this host as a peer."""
@@ -38,6 +43,10 @@ class Watch:
         """The pools, each with its space, in which an address is borrowed or asked for; None if that is not known."""
         view = self._view
         return pools_of(chain(view.keys("wanted"), view.keys("borrowed"))) if view else None
+
+    def _believes(self, _: Mapping[str, Entry]) -> bool:
+        self._doubts = not self._trusts()
+        return not self._doubts
 
     def _take(self, changes: Changes) -> None:
         if self._view is not None and not changes:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ COMMAND = "docker network create -d flannelpy --ipam-driver flannelpy NAME"
 class Addresses(Protocol):
     """What the driver needs of the IPAM beside it."""
 
-    def reserve(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> None: ...
+    def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]]) -> None: ...
 
     def host_address(self, pool: IPNetwork) -> IPAddress | None: ...
 
@@ -138,11 +138,11 @@ class NetworkDriver:
 
     def _set_up(self, network: Network, request: NetworkRequest) -> None:
         if not network.adopted:
-            for data in request.pools:
-                self._addresses.reserve(data.pool, data.reserved)
             network = replace(network, host_addresses=self._host_addresses(network))
         self._journal.put_network(network)
         self._reconciler.settle(BACKENDS[network.backend].devices(network))
+        if not network.adopted:  # the last of all: what the cluster keeps back is not taken back from it
+            self._addresses.reserve({data.pool: data.reserved for data in request.pools})
 
     def _tear_down(self, network: Network) -> None:
         self._journal.remove_network(network.id)

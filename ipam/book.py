@@ -60,7 +60,11 @@ class BlockBook:
             self._in_order = tuple(sorted(self._given))
         return self._in_order
 
-    @property
-    def free(self) -> int:
+    def size_within(self, range_: IPNetwork | None) -> int:
+        return min(self.block.num_addresses, range_.num_addresses if range_ else self.block.num_addresses)
+
+    def free_within(self, range_: IPNetwork | None) -> int:
         """How many are not in use, reserved ones among them."""
-        return len(self._resting) + len(self._fresh)
+        if range_ is None:
+            return len(self._resting) + len(self._fresh)
+        return sum(address in range_ for address in (*self._resting, *self._fresh))

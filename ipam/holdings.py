@@ -2,14 +2,16 @@
 lost lease, or in a store that has forgotten."""
 
 import logging
+from dataclasses import replace
 
+from ipam.commons import Commons
 from ipam.errors import PoolConflict, PoolExhausted
-from ipam.journal import BORROWED, PoolJournal
+from ipam.journal import BORROWED, HeldBlock, PoolJournal
 from ipam.ledger import Ledger
 from ipam.lending import Lending
 from ipam.model import PoolId
 from ipam.pools import Claim, Pools
-from store.ip import IPAddress, IPNetwork, overlap
+from store.ip import IPAddress, IPNetwork, contains, overlap
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +20,8 @@ DOUBLY_USED = "address in use here may be in use elsewhere, too"
 
 
 class Holdings:
-    def __init__(self, ledger: Ledger, pools: Pools, lending: Lending) -> None:
-        self._ledger, self._pools, self._lending = ledger, pools, lending
+    def __init__(self, ledger: Ledger, pools: Pools, commons: Commons, lending: Lending) -> None:
+        self._ledger, self._pools, self._commons, self._lending = ledger, pools, commons, lending
 
     def need_block(self, pool_id: PoolId) -> None:
         """A host may use a pool that has no block left: its addresses are borrowed one by one."""
@@ -33,7 +35,7 @@ class Holdings:
     def take_block(self, pool_id: PoolId, wanted: IPAddress | None = None) -> None:
         pool = pool_id.pool
         if (gateway := self._ledger.of(pool).gateway) is not None:
-            self._pools.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
+            self._commons.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
         claim = self._pools.take_block(pool_id, tuple(self._ledger.of(pool).blocks), wanted)
         self._add_block(pool, claim)
         log.info("block taken", extra={"pool": pool, "block": claim.block})
@@ -47,22 +49,30 @@ class Holdings:
             log.error(DOUBLY_USED, extra={"address": address})
 
     def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        gateway = self._pools.fix_gateway(pool, wanted)
+        gateway = self._commons.fix_gateway(pool, wanted)
         self._ledger.of(pool).learn_gateway(gateway)
         return gateway
 
     def keep_in_hand(self) -> None:
         """Take the next block before the last one is full, so that an outage of the store finds addresses at hand."""
         for pool_id in self._ledger.journal.pool_ids():
-            with self._ledger.lock(pool_id.pool):
-                journal = self._ledger.of(pool_id.pool)
-                books = [b for b in journal.books() if overlap(b.block, pool_id.range or b.block)]
-                size = max((book.block.num_addresses for book in books), default=0)
-                ours = pool_id.range is None and not journal.is_dockers
-                if ours and sum(book.free for book in books) < size // LOW_WATER:
+            if self._is_low(pool_id):
+                self._pools.owners(pool_id.pool)  # a store that hangs is found out while nobody waits for the lock
+                with self._ledger.lock(pool_id.pool):
                     self._need_next_block(pool_id)
 
+    def _is_low(self, pool_id: PoolId) -> bool:
+        with self._ledger.lock(pool_id.pool):
+            journal = self._ledger.of(pool_id.pool)
+            books = [b for b in journal.books() if overlap(b.block, pool_id.range or b.block)]
+            size = max((book.size_within(pool_id.range) for book in books), default=0)
+            whole = pool_id.range is not None and any(contains(book.block, pool_id.range) for book in books)
+            low = sum(book.free_within(pool_id.range) for book in books) < size // LOW_WATER
+            return low and not whole and not journal.is_dockers
+
     def _need_next_block(self, pool_id: PoolId) -> None:
+        if not self._is_low(pool_id):
+            return
         try:
             self.take_block(pool_id)
         except (PoolExhausted, PoolConflict) as error:
@@ -87,15 +97,23 @@ class Holdings:
                 self._lose_block(pool, block)
         self._lending.strike_hearsay(pool, tuple(journal.blocks), tuple(journal.lent))
         for block, held in list(journal.blocks.items()):
-            claim = self._pools.retake_block(pool, block, held.reserved)
+            claim = self._pools.retake_block(pool, block)
             if claim is None:
                 self._lose_block(pool, block)
             else:
-                self._add_block(pool, claim, dockers=held.dockers)
+                self._add_block(pool, self._reserved_again(pool, claim, held), dockers=held.dockers)
         borrowed = [address for address, lease in journal.leases.items() if lease.kind == BORROWED]
         for address in [a for a in borrowed if not self._lending.confirm(pool, a)]:
             journal.forget(address)
             log.error("borrowed address lost; if in use here, it may be in use elsewhere", extra={"address": address})
+
+    def _reserved_again(self, pool: IPNetwork, claim: Claim, held: HeldBlock) -> Claim:
+        """A store that has forgotten, or a pool that went and was made anew meanwhile, is told again what was reserved
+        in a block of ours: networks here still name it."""
+        missing = {*held.reserved} - {*claim.reserved}
+        missing -= self._lending.borrowed(pool).keys() if missing else set()
+        self._commons.reserve({pool: missing}, lambda *_: None)
+        return replace(claim, reserved=(*claim.reserved, *missing))
 
     def _join_again(self, pool: IPNetwork, journal: PoolJournal) -> None:
         """With the properties that it had when our blocks were cut out of it."""
@@ -105,7 +123,7 @@ class Holdings:
             return
         self._pools.join(pool, next((block.prefixlen for block in journal.blocks), None))
         if gateway is not None:
-            self._pools.fix_gateway(pool, gateway)
+            self._commons.fix_gateway(pool, gateway)
 
     def _lose_block(self, pool: IPNetwork, block: IPNetwork) -> None:
         lost = self._ledger.of(pool).drop_block(block)

@@ -4,10 +4,11 @@ It decides from this host's journal, and asks the cluster only for pools, blocks
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_interface
 
 from ipam import blocks
+from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.holdings import Holdings
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
@@ -17,6 +18,7 @@ from ipam.loans import Loans
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.options import block_option, refuse_odd_size
 from ipam.pools import HeldElsewhere, Pools
+from ipam.reservations import Listed, Reservations
 from ipam.tenancy import Tenancy
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
@@ -32,18 +34,22 @@ class Ipam:
         self,
         journal: Journal,
         pools: Pools,
+        commons: Commons,
         lending: Lending,
         tenancy: Tenancy,
         routed: Callable[[IPNetwork], bool],
         changed: Callable[[IPNetwork], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
+        listed: Listed = lambda _: None,
     ) -> None:
         """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
-        every pool in which an address was given or came back."""
+        every pool in which an address was given or came back; `listed` tells in how many networks Docker has a pool
+        at this moment, None if it cannot be asked."""
         self._journal, self._pools, self._tenancy = journal, pools, tenancy
         self._routed, self._changed, self._clock = routed, changed, clock
         self._ledger = Ledger(journal, tenancy)
-        self._holdings = Holdings(self._ledger, pools, lending)
+        self._holdings = Holdings(self._ledger, pools, commons, lending)
+        self._reservations = Reservations(self._ledger, commons, tenancy, listed, clock)
         self._loans = Loans(self._ledger, pools, lending, tenancy)
 
     # pools
@@ -142,19 +148,11 @@ class Ipam:
             with self._ledger.lock(pool):
                 return _with_prefix(self._holdings.fix_gateway(pool, wanted), pool.prefixlen)
         routed = self._routed(pool)
-        if wanted is not None and not routed and self._is_everybodys(pool, wanted):
-            return _with_prefix(wanted, pool.prefixlen)  # the same --aux-address on another host
+        if wanted is not None and not routed and self._reservations.grants(pool_id, wanted):
+            return _with_prefix(wanted, pool.prefixlen)
         address = self._give_or_borrow(pool_id, wanted)
         self._changed(pool)
         return _with_prefix(address, host_prefix(address) if routed else pool.prefixlen)
-
-    def _is_everybodys(self, pool: IPNetwork, address: IPAddress) -> bool:
-        """Whether it was reserved for the pool; known here, without the store, for addresses in blocks of ours."""
-        with self._ledger.lock(pool):
-            journal = self._journal.pool(pool)
-            if journal.block_of(address) is not None:
-                return journal.is_reserved(address) and address != journal.gateway
-        return address in self._pools.reserved(pool)
 
     def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
         """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine."""
@@ -164,22 +162,8 @@ class Ipam:
             self._loans.return_quietly(pool)
         self._changed(pool)
 
-    def reserve(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> None:
-        """Keep each --aux-address from every host, all or none: Docker asks for one like for any other, and only the
-        network driver hears that it was one."""
-        with self._ledger.lock(pool):
-            self._pools.reserve(pool, addresses, lambda reserved: self._reserve_here(pool, reserved))
-
-    def _reserve_here(self, pool: IPNetwork, addresses: Collection[IPAddress]) -> IPAddress | None:
-        """In our journal before the cluster is told: a crash between the two leaves an unused address, never a
-        doubly used one. Returns one that somebody has, if there is one, and then reserves none."""
-        journal = self._journal.pool(pool)
-        for address in addresses:
-            if journal.block_of(address) is None or (journal.is_given(address) and self._routed(pool)):
-                return address
-        for address in addresses:
-            journal.reserve(address)
-        return None
+    def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float = float("inf")) -> None:
+        self._reservations.reserve(wanted, as_of)
 
     def host_address(self, pool: IPNetwork) -> IPAddress | None:
         """An address in the pool for this host itself; None if the pool has none to spare."""
@@ -271,6 +255,7 @@ class Ipam:
         pools = {*self._journal.pools(), *joined}
         if pools:
             self._tenancy.check()  # what stands under this host's name may be another machine's
+        self._reservations.settle()
         for pool in pools:
             with self._ledger.lock(pool):
                 if not self._journal.is_held(pool):

@@ -138,6 +138,11 @@ class PoolJournal:
             self._blocks.put(block, replace(held, reserved=(*held.reserved, address)))
         self.forget(address)
 
+    def unreserve(self, address: IPAddress) -> None:
+        for block, held in list(self.blocks.items()):
+            if address in held.reserved:
+                self._blocks.put(block, replace(held, reserved=tuple(a for a in held.reserved if a != address)))
+
     # addresses
 
     def is_reserved(self, address: IPAddress) -> bool:

@@ -6,10 +6,10 @@ taken, and nobody else reserves one in it afterwards."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ipam import blocks
-from ipam.errors import AddressTaken, BadRequest, PoolConflict, PoolExhausted
+from ipam.errors import BadRequest, PoolConflict, PoolExhausted
 from ipam.model import PoolId
 from ipam.tenancy import Tenancy
 from store import records
@@ -165,27 +165,23 @@ class Pools:
         One that is ours in the store but not in `held` comes first: a crash between the two leaves such a block."""
         pool = pool_id.pool
         for _ in range(ATTEMPTS):
-            opened, checks = self._opened(pool), self._tenancy.check_new()
+            opened, checks = self.opened(pool), self._tenancy.check_new()
             owners = self.owners(pool)
             block = self._choose(pool_id, opened.record, owners, held, wanted)
             if self._claim(pool, opened, block, *checks):
                 return _claimed(opened, block)
         raise Contended(f"pool {pool}: other hosts kept taking the blocks that were free; try again")
 
-    def retake_block(self, pool: IPNetwork, block: IPNetwork, reserved: Collection[IPAddress]) -> Claim | None:
-        """After a lost lease: the block, if it is still, or again, ours. Where the store has forgotten, `reserved`
-        addresses in it are so again."""
+    def retake_block(self, pool: IPNetwork, block: IPNetwork) -> Claim | None:
+        """After a lost lease: the block, if it is still, or again, ours."""
         for _ in range(ATTEMPTS):
-            opened = self._opened(pool)
+            opened = self.opened(pool)
             entry = self._store.get(records.block_key(pool, block))
             standing = decode(records.Block, entry.value) if entry else None
             if standing and standing.host != self.host and not self._tenancy.is_hearsay(standing):
                 return None
             if self._claim(pool, opened, block, self._tenancy.check()):
-                again = [address for address in reserved if self._tenancy.is_hearsay(None)]
-                self.reserve(pool, again, lambda _: None)
-                claim = _claimed(opened, block)
-                return replace(claim, reserved=tuple({*claim.reserved, *again}))
+                return _claimed(opened, block)
         raise Contended(f"pool {pool}: other hosts kept changing block {block}")
 
     def owners(self, pool: IPNetwork) -> dict[IPNetwork, str]:
@@ -235,73 +231,12 @@ class Pools:
             raise PoolExhausted(exhausted(pool_id, owners))
         return found
 
-    def _opened(self, pool: IPNetwork) -> Opened[records.Pool]:
+    def opened(self, pool: IPNetwork) -> Opened[records.Pool]:
         self.join(pool)
         opened = read_open(self._store, shared(pool))
         if opened is None:
             raise Contended(f"pool {pool}: another host removed it meanwhile; try again")
         return opened
-
-    # addresses that belong to the pool, not to a host
-
-    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        """The pool's gateway, chosen by whoever comes first; the same on every host.
-
-        It may lie in anybody's block: no host gives out an address of the pool before it knows the gateway."""
-        for _ in range(ATTEMPTS):
-            opened = self._opened(pool)
-            hearsay = self._tenancy.is_hearsay(None)  # the pool of a backup may be an older one of that prefix
-            gateway = wanted if wanted and hearsay else _gateway(pool, opened.record, wanted)
-            record = replace(opened.record, gateway=gateway)
-            put = Put(records.pool_key(pool), encode(record), opened.version)
-            if record == opened.record or self._store.commit(put):
-                return gateway
-        raise Contended(f"pool {pool}: other hosts kept changing it; try again")
-
-    def reserved(self, pool: IPNetwork) -> tuple[IPAddress, ...]:
-        opened = read_open(self._store, shared(pool))
-        return opened.record.reserved if opened else ()
-
-    def reserve(
-        self,
-        pool: IPNetwork,
-        addresses: Collection[IPAddress],
-        fix: Callable[[Collection[IPAddress]], IPAddress | None],
-    ) -> None:
-        """Keep addresses (--aux-address) from every host: all, or none and AddressTaken. Doing so twice is fine.
-
-        `fix` reserves those in blocks of ours in this host's journal, or returns one that somebody has."""
-        for _ in range(ATTEMPTS):
-            opened = self._opened(pool)
-            missing = [address for address in addresses if address not in opened.record.reserved]
-            if not missing:
-                return
-            record = replace(opened.record, reserved=(*opened.record.reserved, *missing))
-            put = Put(records.pool_key(pool), encode(record), opened.version)
-            if self._store.commit(put, *self._nobody_else_has(pool, record, missing, fix)):
-                return
-        raise Contended(f"pool {pool}: other hosts kept changing it; try again")
-
-    def _nobody_else_has(
-        self,
-        pool: IPNetwork,
-        record: records.Pool,
-        addresses: Collection[IPAddress],
-        fix: Callable[[Collection[IPAddress]], IPAddress | None],
-    ) -> Sequence[Change]:
-        block_of = {address: blocks.block_holding(pool, record.block_prefix, address) for address in addresses}
-        entries = {block: self._store.get(records.block_key(pool, block)) for block in block_of.values()}
-        owners = {block: decode(records.Block, entry.value).host for block, entry in entries.items() if entry}
-        theirs = [address for address, block in block_of.items() if owners.get(block, self.host) != self.host]
-        taken = theirs[0] if theirs else fix([address for address, block in block_of.items() if block in owners])
-        if taken is not None:
-            owner = owners[block_of[taken]]
-            raise AddressTaken(f"address {taken} is in a block that host {owner} already uses; choose another")
-        checks = [
-            Check(records.block_key(pool, block), entry.version if entry else ABSENT)
-            for block, entry in entries.items()
-        ]
-        return [*checks, *self._tenancy.check_new()] if None in entries.values() else checks
 
 
 class HeldElsewhere(Exception):
@@ -343,16 +278,6 @@ def exhausted(pool_id: PoolId, owners: dict[IPNetwork, str]) -> str:
 
 def _claimed(opened: Opened[records.Pool], block: IPNetwork) -> Claim:
     return Claim(block, tuple(address for address in opened.record.reserved if address in block))
-
-
-def _gateway(pool: IPNetwork, record: records.Pool, wanted: IPAddress | None) -> IPAddress:
-    if record.gateway is None:
-        return wanted or next(address for address in blocks.usable(pool, pool) if address not in record.reserved)
-    if wanted not in (None, record.gateway):
-        raise PoolConflict(
-            f"pool {pool} has gateway {record.gateway} in the cluster, not {wanted}; use --gateway {record.gateway}"
-        )
-    return record.gateway
 
 
 def _refuse_other_block_size(pool: IPNetwork, record: records.Pool, wanted: int | None) -> None:

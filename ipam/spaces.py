@@ -4,7 +4,7 @@ Each space has an address manager of its own, so that two LANs may use the same 
 
 import re
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from ipam.errors import BadRequest, NoSuchPool
@@ -63,6 +63,10 @@ class Spaces:
         self._manager(pool_id.space).release_address(pool_id.within_space(), address)
 
     # what happens beside the requests
+
+    def reserve(self, space: str, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float) -> None:
+        if space in dict(self._all()):
+            self._manager(space).reserve(wanted, as_of)
 
     def answer_wishes(self, where: SpacedPool) -> None:
         space, pool = where

@@ -120,6 +120,7 @@ class Tenancy:
         self._epochs = Epochs(store, self.period)
         self._tells_again = False
         self.epoch = self._memory.epoch if self._memory else ""  # of what this host claims now
+        self.retelling = False  # the store had forgotten, and the hosts tell it again, as of the last beat
 
     def on_loss(self, verify: Callable[[], None]) -> None:
         """`verify` compares what this host believes to hold with the store, after a lost lease and in a new epoch; it
@@ -197,7 +198,7 @@ class Tenancy:
             entry, known = self._standing()
             self._refuse_twin(known)
             epoch, forgot = self._epochs.enter(self._memory, known, self._clock.boot())
-            self.epoch, self._tells_again = epoch.id, False
+            self.epoch, self.retelling, self._tells_again = epoch.id, not epoch.settled, False
             if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
                 self._lose()
             if forgot and not epoch.settled:
@@ -284,6 +285,10 @@ class Tenancy:
         except (LeaseLapsed, StoreForgot):
             return False
         return True
+
+    def may_lose(self) -> bool:
+        """Whether networks of this host may lose what the store does not show: `trusts_store`, or there are none."""
+        return self._ended or self.trusts_store()
 
     def is_hearsay(self, claim: Claimed | None) -> bool:
         """Whether the store has that, or that there is no claim, from before it forgot. This host's journal knows

@@ -15,6 +15,7 @@ class LeaseState:
     ttl: float  # seconds a silent host keeps what it holds
     silent_for: float | None  # seconds since this host's last beat that reached the store, None if there was none
     fence: str  # why no address is given out now, empty if nothing hinders it
+    retelling: bool = False  # the store had lost what it knew, and the hosts tell it again: no block is taken meanwhile
 
 
 @dataclass(frozen=True, slots=True)

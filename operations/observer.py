@@ -64,7 +64,7 @@ def lease_state(see: Sources) -> LeaseState:
         fence = ""
     except LeaseLapsed as error:
         fence = str(error)
-    return LeaseState(see.ttl, None if silence == float("inf") else silence, fence)
+    return LeaseState(see.ttl, None if silence == float("inf") else silence, fence, see.tenancy.retelling)
 
 
 def given_by_host(leases: Snapshot) -> dict[str, list[IPAddress]]:

@@ -1,14 +1,17 @@
 """The part of the composition root that is about addresses: a manager for each name space, and who tells of them."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from driver import occupied
 from driver.journal import Journal as Networks
+from ipam.commons import Commons
 from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
 from ipam.mirror import Mirror
+from ipam.model import PoolId
 from ipam.pools import Plan, Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import Tenancy
@@ -27,7 +30,12 @@ class Addressing:
 
 
 def assemble_addressing(
-    settings: Settings, store: Store, local: Store, networks: Networks, tenancy: Tenancy
+    settings: Settings,
+    store: Store,
+    local: Store,
+    networks: Networks,
+    tenancy: Tenancy,
+    listed: Callable[[PoolId], int | None],
 ) -> Addressing:
     plan = Plan(tuple((source.network, source.size) for source in settings.pools), 32 - settings.block)
 
@@ -36,12 +44,15 @@ def assemble_addressing(
 
     def manager(space: str) -> Ipam:
         seen = spaced(space)
+        pools = Pools(seen, settings.host, plan, tenancy, occupied.prefixes)
         return Ipam(
             Journal(Prefixed(local, f"{SPACES}{space}/") if space else local, time.time),
-            Pools(seen, settings.host, plan, tenancy, occupied.prefixes),
+            pools,
+            Commons(seen, pools, tenancy),
             Lending(seen, settings.host, tenancy),
             tenancy,
             routed=lambda pool: not space and networks.network_in(pool) is not None,
+            listed=lambda pool_id: listed(replace(pool_id, space=space)),
             changed=lambda pool: mirror.changed((space, pool)),
         )
 

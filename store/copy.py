@@ -48,7 +48,7 @@ class Copy:
         if news.base is not None:
             touched |= before.keys() | entries.keys()
             if not self._believes(entries):
-                raise StoreUnavailable(f"the store shows nothing below {self._topic}, and not even this host")
+                raise StoreUnavailable(f"what the store shows below {self._topic} cannot be all there is")
         self.entries = entries
         return {key: entries.get(key) for key in touched if entries.get(key) != before.get(key)}
 

@@ -1,4 +1,4 @@
-"""A real Consul server for tests: one process on 127.0.0.1 with random ports and a directory of its own."""
+"""Real Consul servers for tests: processes on 127.0.0.1 with random ports, each with a directory of its own."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") 
 class ConsulAgent:
     """`start` it, and `stop` it at the end. Its files and its log are in `directory` and outlive a stop."""
 
-    def __init__(self, directory: Path, *, acls: bool = False) -> None:
-        """With `acls` nobody may do anything without a token, and https asks for a certificate too."""
-        self.directory, self.acls = directory, acls
+    def __init__(self, directory: Path, *, acls: bool = False, join: Sequence[str] = ()) -> None:
+        """With `acls` nobody may do anything without a token, and https asks for a certificate too. `join` are the
+        addresses at which it finds all servers, if it is one of several."""
+        self.directory, self.acls, self.join = directory, acls, join
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._management_token: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,16 +56,16 @@ class ConsulAgent:
 
     def start(self) -> None:
         """Return once it has elected itself. RuntimeError with the end of its log if it does not."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
         config = self.directory / "config.json"
         config.write_text(json.dumps(self._config()))
         with (self.directory / "log").open("ab") as log:
-            command = [str(BINARY), "agent", "-server", "-bootstrap-expect=1", "-config-file", str(config)]
+            expected = f"-bootstrap-expect={len(self.join) or 1}"
+            command = [str(BINARY), "agent", "-server", expected, "-config-file", str(config)]
             self._process = subprocess.Popen([*DIE_WITH_PARENT, *command], stdout=log, stderr=log)
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Kill it, as a power cut would; fine when it is not running."""
@@ -93,6 +95,9 @@ class ConsulAgent:
             "data_dir": str(self.directory / "data"),
             "disable_update_check": True,
             "log_level": "warn",
+            "node_name": f"server-{self.ports['server']}",
+            "retry_interval": "1s",
+            "retry_join": list(self.join),
             "performance": {"raft_multiplier": 1},
             "ports": {**self.ports, "dns": -1, "grpc": -1, "serf_wan": -1},
         }
@@ -107,14 +112,20 @@ class ConsulAgent:
             "verify_incoming_https": True,
         }
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready():
             assert self._process
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 log = (self.directory / "log").read_text()
                 raise RuntimeError(f"Consul did not come up: {log[-2000:]}")
             time.sleep(0.05)
+
+    def leads(self) -> bool:
+        """Whether it takes itself for the leader."""
+        leader = self._call("GET", "/v1/status/leader").json()
+        return bool(leader == f"127.0.0.1:{self.ports['server']}")
 
     def _is_ready(self) -> bool:
         try:
@@ -137,6 +148,45 @@ class ConsulAgent:
         assert self._process, "the agent is not running"
         self._process.send_signal(number)
         return self._process.pid
+
+
+class ConsulServers:
+    """Several servers with one leader; a host asks one of them."""
+
+    def __init__(self, directory: Path, count: int = 3) -> None:
+        self.agents = [ConsulAgent(directory / str(number)) for number in range(count)]
+        for agent in self.agents:
+            agent.join = [f"127.0.0.1:{one.ports['serf_lan']}" for one in self.agents]
+
+    def start(self) -> None:
+        for agent in self.agents:
+            agent.launch()
+        self.wait_until_ready()
+
+    def stop(self) -> None:
+        for agent in self.agents:
+            agent.stop()
+
+    def wait_until_ready(self) -> None:
+        for agent in self.agents:
+            agent.wait_until_ready()
+
+    @contextmanager
+    def without(self, lost: ConsulAgent, *, frozen: bool = False) -> Iterator[None]:
+        """The others have a leader before the block begins, and all have before it has ended. One that is `frozen`
+        goes on where it was, in the belief that nothing has changed."""
+        lost.freeze() if frozen else lost.stop()
+        try:
+            for agent in self.agents:
+                if agent is not lost:
+                    agent.wait_until_ready()
+            yield
+        finally:
+            lost.thaw() if frozen else lost.launch()
+            self.wait_until_ready()
+
+    def leader(self) -> ConsulAgent:
+        return next(agent for agent in self.agents if agent.leads())
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     store.store_answers,
     store.records_can_be_read,
     store.lease_is_kept,
+    store.store_remembers,
     store.clocks_agree,
     host.engine_answers,
     host.disk_has_room,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from ipam.epoch import WATCHED
+from ipam.tenancy import period_of
 from operations.checks.finding import error, warning
 from operations.facts import Facts
 from operations.model import Finding
@@ -51,6 +53,16 @@ def lease_is_kept(facts: Facts) -> Iterator[Finding]:
             "lease",
             f"the lease was last renewed {silence:.0f} s ago and lasts {ttl:.0f} s",
             "bring the store back before it ends, or other hosts take this one's addresses",
+        )
+
+
+def store_remembers(facts: Facts) -> Iterator[Finding]:
+    if facts.lease.retelling:
+        yield warning(
+            "store",
+            "the store has lost what it knew, and the hosts are telling it again: until then none takes a new block, "
+            "and no network is made",
+            f"wait; it takes {(WATCHED + 1) * period_of(facts.lease.ttl):.0f} s if all hosts reach the store",
         )
 
 

@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from itertools import chain
 from pathlib import Path
 
+from ipam.commons import Commons
 from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
@@ -97,9 +98,11 @@ class Host:
         self.name, self.store = name, store
         self.journal = SqliteStore(directory / f"{name}.db")
         self.tenancy = Tenancy(store, self.journal, name, TTL)
+        pools = Pools(store, name, PLAN, self.tenancy, tuple)
         self.ipam = Ipam(
             Journal(self.journal, time.time),
-            Pools(store, name, PLAN, self.tenancy, tuple),
+            pools,
+            Commons(store, pools, self.tenancy),
             Lending(store, name, self.tenancy),
             self.tenancy,
             lambda _: True,

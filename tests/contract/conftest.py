@@ -11,18 +11,22 @@ from store.consul import ConsulStore
 from store.interface import Store
 from store.memory import MemoryStore
 from store.sqlite import SqliteStore
-from tests.consul_agent import BINARY, MISSING, ConsulAgent
+from tests.consul_agent import BINARY, MISSING, ConsulAgent, ConsulServers
 
 
 def running(directory: Path, *, acls: bool) -> Iterator[ConsulAgent]:
-    if not BINARY.exists():
-        if os.environ.get("CI") or os.environ.get("LAB_REQUIRED"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+    insist_on_consul()
     agent = ConsulAgent(directory, acls=acls)
     agent.start()
     yield agent
     agent.stop()
+
+
+def insist_on_consul() -> None:
+    if not BINARY.exists():
+        if os.environ.get("CI") or os.environ.get("LAB_REQUIRED"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +39,15 @@ def open_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent
 def acl_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
     """A Consul that lets nobody do anything without a token."""
     yield from running(tmp_path_factory.mktemp("consul-acl"), acls=True)
+
+
+@pytest.fixture
+def three_servers(tmp_path: Path) -> Iterator[ConsulServers]:
+    insist_on_consul()
+    servers = ConsulServers(tmp_path / "consul")
+    servers.start()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.lab.cluster import Cluster, side_by_side
+from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
 
 SUBNET = "10.77.0.0/24"
@@ -51,3 +52,43 @@ def test_an_address_moves_between_hosts_in_a_network_of_another_driver(cluster: 
     one.docker("rm", "-f", "first")
     other.run_container("second", "--network", "lan", "--ip", address)
     assert other.address_of("second", "lan") == address
+
+
+def test_the_same_aux_address_serves_every_host_and_no_container(cluster: Cluster) -> None:
+    one, other = cluster.hosts
+    router = "10.77.0.5"
+    lan = ("network", "create", "-d", "bridge", *IPAM, "--aux-address", f"router={router}", "lan")
+    one.docker(*lan)
+    wait_until("the cluster to hear of it", lambda: router in reserved(cluster), timeout=10)
+    other.docker(*lan)
+    for host in cluster.hosts:
+        said = host.docker_refused("run", "--rm", "--network", "lan", "--ip", router, "lab/busybox", "true")
+        assert f"address {router} is reserved in pool {SUBNET}; choose another" in said
+        host.remove_containers()
+    one.run_container("first", "--network", "lan")
+    taken = one.address_of("first", "lan")
+    other.docker("network", "rm", "lan")
+    said = other.docker_refused(*lan[:-1], "--aux-address", f"printer={taken}", "lan")
+    assert f"address {taken} is already in use on host {one.name}" in said
+    one.docker("rm", "-f", "first")
+    one.docker("network", "rm", "lan")
+    assert reserved(cluster) == []
+    one.docker("network", "create", "-d", "bridge", *IPAM, "lan")
+    one.run_container("second", "--network", "lan", "--ip", router)
+
+
+def test_a_network_of_another_driver_that_fails_reserves_nothing(cluster: Cluster) -> None:
+    """Docker has asked for all addresses before it asks the driver."""
+    one, other = cluster.hosts
+    other.docker("network", "create", "-d", "bridge", *IPAM, "lan")
+    aux = ("--aux-address", "router=10.77.0.5")
+    one.docker_refused("network", "create", "-d", "macvlan", "-o", "parent=nowhere/0", *IPAM, *aux, "lan")
+    other.run_container("first", "--network", "lan", "--ip", "10.77.0.5")
+
+
+def reserved(cluster: Cluster) -> list[str]:
+    key = "flannelpy/pools/10.77.0.0-24/pool"
+    if key not in cluster.consul.keys("flannelpy/pools/"):
+        return []
+    found: list[str] = cluster.consul.api("GET", f"/v1/kv/{key}?raw")["reserved"]
+    return found

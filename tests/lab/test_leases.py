@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.cluster import FLANNELPY, Cluster, Container, PingStream, side_by_side
-from tests.lab.commands import wait_until
+from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 
 TTL = 12  # seconds
+FORGIVING = 48  # seconds: a beat every four, and three of them until all is told again
+FORGOT = "the store has lost what it knew, and is told again"
 POOL = "10.240.0.0/28"  # four blocks
 LONG = "10.241.0.0/18"
 
@@ -107,6 +109,34 @@ def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_l
 
 def given_up(host: DockerHost) -> str:
     return "\n".join(line for line in host.flannelpy_log().splitlines() if "host given up" in line)
+
+
+@pytest.mark.timeout(300)
+def test_a_consul_that_is_emptied_under_running_containers_gives_nothing_twice(cluster: Cluster) -> None:
+    start(cluster, FORGIVING)
+    cluster.create("web", "--subnet", LONG)
+    old = cluster.run_everywhere(2, "web")
+    before = set(cluster.consul.keys("flannelpy/pools/"))
+    with PingStream(old[0], old[-1].address) as stream:
+        cluster.consul.api("DELETE", "/v1/kv/flannelpy/?recurse")
+        for host in cluster.hosts:
+            wait_until("the host to notice", lambda host=host: FORGOT in host.flannelpy_log(), timeout=FORGIVING)  # type: ignore[misc]
+        said = cluster.hosts[0].docker_refused("network", "create", *FLANNELPY, "--subnet", "10.9.0.0/24", "more")
+        assert "the store has lost what it knew, and the hosts are telling it again" in said
+        with pytest.raises(CommandFailed) as told:
+            cluster.hosts[1].flannelpy_command("doctor")
+        assert "the hosts are telling it again" in told.value.stdout
+        new = cluster.run_everywhere(1, "web", first=3)
+        create = ("network", "create", *FLANNELPY, "--subnet", "10.9.0.0/24", "more")
+        wait_until("new pools", lambda: cluster.hosts[0].docker_ok(*create), timeout=2 * FORGIVING, every=1)
+        new += cluster.run_everywhere(1, "web", first=4)
+        assert set(cluster.consul.keys("flannelpy/pools/")) >= before
+        stream.await_more(100)
+    assert stream.lost() == []
+    addresses = [container.address for container in [*old, *new]]
+    assert len(set(addresses)) == len(addresses) == 8
+    assert "block lost" not in "".join(host.flannelpy_log() for host in cluster.hosts)
+    expect_reached(cluster, [*old, *new])
 
 
 @pytest.mark.timeout(240)

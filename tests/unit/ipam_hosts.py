@@ -1,11 +1,13 @@
 """Hosts for the tests of the address manager: each with a journal, a clock and a line to the store that can be cut."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from itertools import count
 
 from cluster.reclaim import Reclaimer
+from ipam.commons import Commons
 from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
@@ -45,7 +47,7 @@ class Line:
     def _pass(self) -> Store:
         if self.cut:
             raise StoreUnavailable("the line is cut")
-        return self.cluster.store
+        return self.cluster.ways.get(self.host, self.cluster.store)
 
     def get(self, key: str) -> Entry | None:
         return self._pass().get(key)
@@ -98,6 +100,7 @@ class HandClock:
 class Cluster:
     def __init__(self, store: Store | None = None) -> None:
         self.store: Store = store or MemoryStore()
+        self.ways: dict[str, Store] = {}  # to the store, of hosts that have one of their own
         self.hosts: list[Host] = []
 
     def host(self, name: str, plan: Plan = PLAN) -> "Host":
@@ -127,6 +130,7 @@ class Host:
     disk: Store = field(default_factory=MemoryStore)
     clock: HandClock = field(default_factory=HandClock)
     routed: set[IPNetwork] = field(default_factory=set)
+    listed: Counter[PoolId] = field(default_factory=Counter)  # Docker's networks
     occupied: list[IPNetwork] = field(default_factory=list)
     plan: Plan = PLAN
     asleep: bool = False  # as if the process were not running
@@ -142,8 +146,10 @@ class Host:
         self.tenancy = Tenancy(self.line, self.disk, self.name, self.ttl, self.clock)
         pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
         lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
+        self.commons = Commons(self.line, pools, self.tenancy)
         self.journal = Journal(self.disk, self.clock.wall)
-        self.ipam = Ipam(self.journal, pools, lending, self.tenancy, self.routed.__contains__, clock=self.clock.wall)
+        routed, clock, listed = self.routed.__contains__, self.clock.wall, self.listed.__getitem__
+        self.ipam = Ipam(self.journal, pools, self.commons, lending, self.tenancy, routed, clock=clock, listed=listed)
         self.tenancy.on_loss(lambda: self.verify(self.ipam))
         self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 
@@ -171,14 +177,21 @@ class Host:
         self.ipam.request_address(AddressRequest(pool_id, ip_address(gateway) if gateway else None, gateway=True))
         if routed:
             self.routed.add(got)
+        self.listed[pool_id] += 1
         return pool_id
 
     def remove(self, pool_id: PoolId) -> None:
         self.routed.discard(pool_id.pool)
+        self.listed[pool_id] -= self.listed[pool_id] > 0
         self.ipam.release_pool(pool_id)
 
     def give(self, pool_id: PoolId, wanted: str | None = None) -> IPInterface:
         return self.ipam.request_address(AddressRequest(pool_id, ip_address(wanted) if wanted else None))
+
+    def reserve(self, pool: IPNetwork, *addresses: str) -> bool:
+        """What makes an --aux-address of an address that was given."""
+        self.ipam.reserve({pool: [ip_address(address) for address in addresses]}, self.clock.wall())
+        return True
 
     def release(self, pool_id: PoolId, address: IPInterface | str) -> None:
         ip = ip_address(address) if isinstance(address, str) else address.ip

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cluster.dockerd import Attached, EngineNetwork
 from cluster.garbage import YOUNG, LeakedAddress, Ours, find
-from cluster.reclaim import close_empty
+from cluster.reclaim import close_empty, give_up
 from ipam.epoch import read_epoch
 from ipam.errors import IpamError
 from ipam.ipam import Ipam
@@ -74,6 +74,7 @@ class Addresses(RuleBasedStateMachine):
         self.owners: dict[str, set[IPAddress]] = {name: set() for name in HOSTS[:count]}  # what containers have
         self.rates = dict(zip(self.owners, rates, strict=False))
         self.behind = dict.fromkeys(self.owners, 0.0)  # seconds that the wall clock was set back
+        self.reserved: set[IPAddress] = set()  # as of which the cluster was told, and has not forgotten since
         self.backup: dict[str, bytes] | None = None
         self.missed: set[str] = set()  # hosts that were cut off through a whole epoch
         self.hosts = {name: self.cluster.host(name) for name in self.owners}
@@ -113,7 +114,7 @@ class Addresses(RuleBasedStateMachine):
     def verify(self, name: str, ipam: Ipam) -> None:
         """What a host says loudly that it lost is no broken promise; what it forgets elsewhere is, and so is what it
         loses only because the store forgot."""
-        tells_again = self.hosts[name].tenancy.is_hearsay(None)
+        tells_again = self.hosts[name].tenancy._tells_again
         try:
             ipam.verify()
         finally:
@@ -153,7 +154,7 @@ class Addresses(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 99), other=st.integers(0, 98), data=st.data())
     def move(self, pick: int, other: int, data: st.DataObject) -> None:
         """A container is created again on another host, with the same --ip."""
-        here, there = self.name(pick), self.name(pick + 1 + other % (len(self.hosts) - 1))
+        here, there = self.two(pick, other)
         if self.owners[here]:
             address = data.draw(st.sampled_from(sorted(self.owners[here])))
             self.release(here, address)
@@ -166,6 +167,7 @@ class Addresses(RuleBasedStateMachine):
         if got is not None:
             address: IPAddress = got.ip  # type: ignore[attr-defined]
             assert address not in self.owners[name], f"{address} is on {name} twice"
+            assert address not in self.reserved, f"{address} is reserved, and given to {name}"
             self.owners[name].add(address)
 
     @precondition(lambda self: any(self.owners.values()))
@@ -196,9 +198,13 @@ class Addresses(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 99), address=st.sampled_from(ADDRESSES))
     def reserve(self, pick: int, address: str) -> None:
-        """An --aux-address: from now on nobody may be given it."""
-        if self.hosts[self.name(pick)].journal.uses(POOL_ID):
-            self.do(self.name(pick), lambda host: host.ipam.reserve(POOL, [ip_address(address)]))
+        """A network of another driver is made, with an --aux-address: from now on nobody may be given it."""
+        name, aux = self.name(pick), ip_address(address)
+        if self.hosts[name].journal.uses(POOL_ID) and self.do(name, lambda host: host.give(POOL_ID, address)):
+            if self.do(name, lambda host: host.reserve(POOL, address)):
+                self.reserved.add(aux)
+            else:
+                self.release(name, aux)
 
     # what happens by itself
 
@@ -242,6 +248,7 @@ class Addresses(RuleBasedStateMachine):
     def store_is_emptied(self, pick: int, wanted: str) -> None:
         """One that remembers what was there is there before one that does not, and takes what it can."""
         restore(self.cluster.store, {})
+        self.reserved.clear()
         remembering = [name for name in self.hosts if remembers(self.hosts[name])]
         if remembering:
             self.come_first(remembering[pick % len(remembering)], wanted)
@@ -262,7 +269,52 @@ class Addresses(RuleBasedStateMachine):
         """At least one host has been there since it was made, and is the first to be there again."""
         if self.backup is not None and self.reach(self.name(pick)):
             restore(self.cluster.store, self.backup)
+            self.reserved.clear()
             self.come_first(self.name(pick), wanted)
+
+    @precondition(lambda self: len(self.hosts) > 1)
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
+    def a_host_that_a_person_gave_up_comes_back(self, pick: int, other: int) -> None:
+        """Long before its lease would have ended, and after another has taken what it had."""
+        name, heir = self.two(pick, other)
+        dead = self.hosts[name]
+        held = list(dead.journal.pool(POOL).blocks)
+        self.owners[name].clear()
+        dead.line.cut = dead.asleep = True
+        entry = self.cluster.store.get(records.host_key(name))
+        if entry is not None and self.reach(heir):
+            give_up(self.cluster.store, name, entry.version)
+            self.reserved_addresses_go_with_the_pool()
+            for block in held:
+                self.give(heir, str(block[1]))
+        dead.asleep = False
+        dead.restart()
+        if self.reach(name):
+            self.give(name, None)
+            for block in held:
+                self.give(name, str(block[2]))
+
+    @precondition(lambda self: len(self.hosts) > 1)
+    @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
+    def restore_a_backup_with_a_loan_that_came_back(self, pick: int, other: int) -> None:
+        name, borrower = self.two(pick, other)
+        if not (self.reach(name) and self.reach(borrower)):
+            return
+        before = set(self.owners[borrower])
+        for block in list(self.hosts[name].journal.pool(POOL).blocks):
+            self.give(borrower, str(block[2]))
+        saved = backup(self.cluster.store)
+        for address in self.owners[borrower] - before:
+            self.release(borrower, address)
+            self.give(name, str(address))
+        if self.reach(name):
+            restore(self.cluster.store, saved)
+            self.reserved.clear()
+            self.come_first(name, str(ADDRESSES[0]))
+
+    def two(self, pick: int, other: int) -> tuple[str, str]:
+        """Two hosts."""
+        return self.name(pick), self.name(pick + 1 + other % (len(self.hosts) - 1))
 
     def reach(self, name: str) -> bool:
         """Whether the host's beat reaches the store, by a whole line and without a crash."""
@@ -365,6 +417,11 @@ class Addresses(RuleBasedStateMachine):
             }
 
     @invariant()
+    def reserved_addresses_go_with_the_pool(self) -> None:
+        if hasattr(self, "cluster") and self.cluster.store.get(records.pool_key(POOL)) is None:
+            self.reserved.clear()
+
+    @invariant()
     def no_address_has_two_owners(self) -> None:
         seen: dict[IPAddress, str] = {}
         for name, owned in getattr(self, "owners", {}).items():
@@ -396,7 +453,10 @@ class Addresses(RuleBasedStateMachine):
             for address in self.owners[name]:
                 host.release(POOL_ID, str(address))
             self.owners[name].clear()
-        self.some_periods_pass(set())
+            self.do(name, lambda host: host.tenancy.beat())
+        epoch, _ = read_epoch(self.cluster.store)
+        if epoch is not None and not epoch.settled:
+            self.some_periods_pass(set())
         for _ in range(2):
             for host in self.hosts.values():
                 host.tenancy.beat()

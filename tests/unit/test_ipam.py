@@ -1,10 +1,13 @@
 """The IPAM driver over real stores in memory: several hosts share one, each has a journal of its own."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.ipam import REST, Ipam
 from ipam.journal import Journal
@@ -13,11 +16,11 @@ from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
-from store.interface import StoreUnavailable
+from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
-from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host
+from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
 
 
 @pytest.fixture
@@ -107,39 +110,6 @@ def test_a_range_confines_what_is_chosen_but_not_what_is_wanted(a: Host, b: Host
     assert str(a.give(pool, "10.240.40.4")) == "10.240.40.4/32"
     with pytest.raises(BadRequest, match="not inside"):
         a.create(range_="10.250.0.0/24")
-
-
-def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Host, b: Host) -> None:
-    aux = ip_address("10.240.5.5")
-    for host in (a, b):
-        pool, _ = host.ipam.request_pool(PoolRequest(WEB, None))
-        host.ipam.request_address(AddressRequest(pool, None, gateway=True))
-        assert host.ipam.request_address(AddressRequest(pool, aux)).ip == aux
-        host.ipam.reserve(WEB, [aux])
-        host.routed.add(WEB)
-    for host in (a, b):
-        with pytest.raises(AddressTaken):
-            host.give(pool, "10.240.5.5")
-    a.give(pool, "10.240.5.6")
-    given = {a.give(pool).ip for _ in range(300)}
-    assert aux not in given
-
-
-def test_where_one_aux_address_is_taken_none_is_reserved(a: Host, b: Host) -> None:
-    pool, _ = a.create(), b.create()
-    taken = [host.give(pool).ip for host in (a, b)]
-    free = a.give(pool).ip
-    a.release(pool, str(free))
-    nobodys = ip_address("10.240.63.5")
-    for address in taken:
-        with pytest.raises(AddressTaken, match=f"address {address} is in a block that host"):
-            a.ipam.reserve(WEB, [free, nobodys, address])
-    assert a.ipam._pools.reserved(WEB) == ()
-    a.ipam.reserve(WEB, [free, nobodys])
-    assert set(a.ipam._pools.reserved(WEB)) == {free, nobodys}
-    for address in (free, nobodys):
-        with pytest.raises(AddressTaken, match="is reserved"):
-            a.give(pool, str(address))
 
 
 def test_a_released_address_rests_before_it_is_given_again(a: Host) -> None:
@@ -519,6 +489,49 @@ def test_the_next_block_is_taken_before_the_last_is_full(cluster: Cluster, a: Ho
     assert len({a.give(pool).ip for _ in range(70)}) == 70
 
 
+def test_the_next_block_of_a_range_is_taken_before_the_last_is_full(cluster: Cluster, a: Host) -> None:
+    pool = a.create(range_="10.240.1.0/25")
+    for _ in range(50):
+        a.give(pool)
+        a.ipam.keep_in_hand()
+    a.line.cut = True
+    assert len({a.give(pool).ip for _ in range(70)}) == 70
+
+
+def test_a_full_range_takes_no_block_beside_it(cluster: Cluster, a: Host) -> None:
+    pool = a.create(range_="10.240.1.64/27")
+    for _ in range(32):
+        a.give(pool)
+        a.ipam.keep_in_hand()
+    assert len(a.journal.pool(WEB).blocks) == 1
+
+
+def test_no_request_waits_while_the_next_block_is_asked_for_of_a_store_that_hangs(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    for _ in range(50):
+        a.give(pool)
+    asked, over = threading.Event(), threading.Event()
+
+    class Hangs(Line):
+        def _pass(self) -> Store:
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                over.wait(10)
+            raise StoreUnavailable("no answer")
+
+    a.line = Hangs(cluster, "a")
+    a.restart()
+    with ThreadPoolExecutor(1) as threads:
+        kept = threads.submit(a.ipam.keep_in_hand)
+        assert asked.wait(10)
+        given = a.give(pool)
+        assert not kept.done()
+        over.set()
+        with pytest.raises(StoreUnavailable):
+            kept.result()
+    assert given.ip in a.journal.pool(WEB).leases
+
+
 # name spaces
 
 
@@ -527,7 +540,8 @@ def test_networks_of_their_own_name_may_have_the_same_pool(cluster: Cluster, a: 
         seen = Space(a.line, space)
         pools = Pools(seen, "a", PLAN, a.tenancy, list)
         journal = Journal(Prefixed(a.disk, f"spaces/{space}/"), a.clock.wall)
-        return Ipam(journal, pools, Lending(seen, "a", a.tenancy), a.tenancy, lambda _: False)
+        commons, lending = Commons(seen, pools, a.tenancy), Lending(seen, "a", a.tenancy)
+        return Ipam(journal, pools, commons, lending, a.tenancy, lambda _: False)
 
     spaces = Spaces(a.ipam, [], manager)
     ids = []

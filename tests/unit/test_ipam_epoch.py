@@ -323,12 +323,12 @@ def test_reserved_addresses_in_blocks_at_hand_stay_reserved(cluster: Cluster, a:
     pool = a.create()
     address = a.give(pool).ip
     a.release(pool, str(address))
-    a.ipam.reserve(WEB, [address])
+    a.ipam.reserve({WEB: [address]})
     empty(cluster)
     a.tenancy.beat()
     with pytest.raises(AddressTaken, match="is reserved"):
         a.give(pool, str(address))
-    assert address in a.ipam._pools.reserved(WEB)
+    assert address in a.commons.reserved(WEB)
 
 
 def test_nothing_is_reserved_in_a_block_that_only_seems_free(cluster: Cluster, a: Host, b: Host) -> None:
@@ -338,7 +338,7 @@ def test_nothing_is_reserved_in_a_block_that_only_seems_free(cluster: Cluster, a
     a.tenancy.beat()
     assert a.give(pool)
     with pytest.raises(StoreForgot):
-        a.ipam.reserve(WEB, [theirs])
+        a.ipam.reserve({WEB: [theirs]})
 
 
 @pytest.mark.parametrize("crash", ["before", "after"])

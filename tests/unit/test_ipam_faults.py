@@ -121,7 +121,9 @@ class Call:
 
 
 def fill_own_block(scene: Scene) -> None:
-    while scene.a.journal.pool(POOL).books() and any(book.free > 1 for book in scene.a.journal.pool(POOL).books()):
+    while scene.a.journal.pool(POOL).books() and any(
+        book.free_within(None) > 1 for book in scene.a.journal.pool(POOL).books()
+    ):
         scene.give(scene.a)
 
 

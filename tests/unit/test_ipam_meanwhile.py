@@ -97,7 +97,7 @@ def test_the_claims_of_a_host_that_was_given_up_fail(cluster: Cluster, a: Host, 
     b.line = Meanwhile(b.line, {0: lambda: lose_the_lease(cluster, b)})  # type: ignore[assignment]
     b.restart()
     held = list(b.journal.pool(WEB).books())
-    while any(book.free for book in held):
+    while any(book.free_within(None) for book in held):
         b.give(pool)
     with pytest.raises(StoreUnavailable, match="has lost its lease"):
         b.give(pool)
@@ -324,17 +324,17 @@ def test_an_address_is_reserved_only_in_a_block_that_is_still_ours(cluster: Clus
     b.create(TINY)
     address = a.give(pool)
     a.release(pool, address)
-    reserve = a.ipam._reserve_here
+    keep_back = a.ipam._reservations._keep_back
 
-    def slowly(where: IPNetwork, reserved: Collection[IPAddress]) -> IPAddress | None:
-        done = reserve(where, reserved)
+    def slowly(where: IPNetwork, reserved: Collection[IPAddress], as_of: float) -> IPAddress | None:
+        done = keep_back(where, reserved, as_of)
         lose_the_lease(cluster, a)
         b.give(pool, str(address.ip))
         return done
 
-    a.ipam._reserve_here = slowly  # type: ignore[assignment]
+    a.ipam._reservations._keep_back = slowly  # type: ignore[method-assign, assignment]
     with pytest.raises((AddressTaken, StoreUnavailable)):
-        a.ipam.reserve(TINY, [address.ip])
+        a.ipam.reserve({TINY: [address.ip]})
 
 
 def test_an_address_reserved_while_its_block_is_being_taken_is_given_to_nobody(
@@ -345,7 +345,7 @@ def test_an_address_reserved_while_its_block_is_being_taken_is_given_to_nobody(
     b.create(TINY)
     held = [*a.journal.pool(TINY).blocks, *b.journal.pool(TINY).blocks]
     aux = next(host for host in TINY.hosts() if not any(host in block for block in held) and str(host) not in NEVER)
-    b.line = Meanwhile(b.line, {0: lambda: a.ipam.reserve(TINY, [aux])})  # type: ignore[assignment]
+    b.line = Meanwhile(b.line, {0: lambda: a.ipam.reserve({TINY: [aux]})})  # type: ignore[assignment]
     b.restart()
     with pytest.raises(AddressTaken, match="is reserved in pool"):
         b.give(PoolId(TINY), str(aux))

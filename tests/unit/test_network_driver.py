@@ -1,20 +1,25 @@
 """The network as the cluster knows it and as this host keeps it say the same; and how published ports end."""
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import fields, replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, cast
 
 import pytest
 
+from driver.backends.interface import Underlay
 from driver.errands import Errand
-from driver.errors import NetworkConflict
+from driver.errors import KernelError, NetworkConflict
 from driver.journal import Journal
-from driver.model import Endpoint, PortRequest
-from driver.network_driver import NetworkDriver, _local, _spec
+from driver.membership import Membership
+from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
+from driver.network_driver import ADDRESS_SPACE, NetworkDriver, _local, _spec
 from driver.ports import Ports
 from store.memory import MemoryStore
 from store.records import NetworkSpec
+from tests.unit.ipam_hosts import Cluster
+from tests.unit.test_membership import HERE
 
 SPEC = NetworkSpec(
     pools=(ip_network("10.240.0.0/18"),),
@@ -77,3 +82,38 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
     assert elsewhere.looks > before
     assert ports.take(second, [again])
     ports.release(second.id)
+
+
+class BrokenKernel(Elsewhere):
+    """Takes nothing."""
+
+    def underlay(self) -> Underlay:
+        return HERE
+
+    def settle(self, about: Collection[str]) -> None:
+        raise KernelError("no")
+
+    def foreign_tunnels(self) -> set[tuple[int, int]]:
+        return set()
+
+
+@pytest.mark.parametrize("others_use_it", [True, False])
+def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool) -> None:
+    cluster, kernel = Cluster(), cast(Any, BrokenKernel())
+    a, b = cluster.host("a"), cluster.host("b")
+    pool, aux, journal = SPEC.pools[0], ip_address("10.240.5.5"), Journal(MemoryStore())
+    if others_use_it:
+        b.create(pool)
+    before = cluster.held_keys()
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(journal, membership, a.ipam, kernel, Ports(list), kernel, lambda: nullcontext(kernel))
+    pool_id = a.create(pool, routed=False)
+    a.give(pool_id, str(aux))
+    with pytest.raises(KernelError):
+        driver.create_network(
+            NetworkRequest("n", (PoolData(pool, ip_interface("10.240.0.1/18"), ADDRESS_SPACE, (aux,)),))
+        )
+    a.release(pool_id, str(aux))
+    a.remove(pool_id)
+    assert cluster.held_keys() == before
+    assert b.give(b.create(pool), str(aux)).ip == aux

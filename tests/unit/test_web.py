@@ -48,6 +48,6 @@ def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
 
 def all_is_well() -> Sources:
     """As far as problems are asked for."""
-    tenancy = SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None)
+    tenancy = SimpleNamespace(retelling=False, silence=lambda: 1.0, refuse_if_fenced=lambda: None)
     nothing = {"reconciler": SimpleNamespace(faults=list), "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
     return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, **nothing))

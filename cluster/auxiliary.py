@@ -1,0 +1,83 @@
+"""The --aux-address of other drivers' networks: the Engine's list alone tells it from a container's (docs/adr/0029)."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from cluster.agent import Poked
+from cluster.dockerd import EnginePool, EngineUnavailable, Event
+from ipam.errors import AddressTaken
+from ipam.model import PoolId
+from store.interface import Contended, StoreUnavailable
+from store.ip import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+AGAIN = 5.0  # seconds until a look is repeated for which the store or the Engine was away
+
+
+class Engine(Protocol):
+    def pools(self) -> list[EnginePool]: ...
+
+
+Reserve = Callable[[str, Mapping[IPNetwork, Collection[IPAddress]], float], None]
+
+
+def listed(engine: Engine, pool_id: PoolId) -> int | None:
+    """In how many networks the Engine has the pool at this moment; None if it cannot be asked."""
+    try:
+        return sum(pool.id == pool_id for pool in engine.pools())
+    except EngineUnavailable as error:
+        log.warning("Docker cannot be asked for its networks", extra={"pool": pool_id, "why": error})
+        return None
+
+
+class Auxiliaries(Poked):
+    """A listener of Docker's events: what is an --aux-address of a network that is there becomes the cluster's."""
+
+    def __init__(self, engine: Engine, reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
+        self._engine, self._reserve, self._clock = engine, reserve, clock
+        super().__init__("auxiliary addresses")
+
+    def resync(self) -> None:
+        self.poke()
+
+    def event(self, event: Event) -> None:
+        if (event.kind, event.action) == ("network", "create"):
+            self.poke()
+
+    def _run(self) -> None:
+        pause = None
+        while not self._stopping.is_set():
+            self._news.wait(pause)
+            self._news.clear()
+            if not self._stopping.is_set():
+                pause = None if self._attempt() else AGAIN
+
+    def _attempt(self) -> bool:
+        try:
+            self.look()
+        except (StoreUnavailable, Contended, EngineUnavailable) as error:
+            log.info("auxiliary addresses are reserved later", extra={"why": error})
+            return False
+        except Exception:  # the loop must live
+            log.exception("reserving auxiliary addresses failed")
+        return True
+
+    def look(self) -> None:
+        now, found = self._clock(), defaultdict[tuple[str, IPNetwork], set[IPAddress]](set)
+        for known in self._engine.pools():
+            found[known.id.space, known.id.pool].update(known.auxiliary)
+        for (space, pool), addresses in found.items():
+            if addresses:
+                self._reserve_in(space, pool, addresses, now)
+
+    def _reserve_in(self, space: str, pool: IPNetwork, addresses: Collection[IPAddress], now: float) -> None:
+        """Each by itself: one that cannot be hinders no other, and is still this host's alone."""
+        for address in sorted(addresses, key=int):
+            try:
+                self._reserve(space, {pool: [address]}, now)
+            except AddressTaken as error:
+                log.debug("an auxiliary address is kept by this host alone", extra={"address": address, "why": error})

@@ -1,0 +1,108 @@
+"""Reserved addresses (--aux-address) on this host: which of them its journal keeps back, and who may ask for one.
+
+Docker asks for an --aux-address like for a container's address, on every host, each time a network is made that names
+it. What it was is known when the network is there: our network driver hears of it, and of other drivers' networks the
+Engine's list tells. Until then it is leased like a container's. From then on it is the cluster's, and is granted again
+only while another network is being made (docs/adr/0029)."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+
+from ipam.commons import Commons
+from ipam.errors import AddressTaken
+from ipam.journal import ENDPOINT, PoolJournal
+from ipam.ledger import Ledger
+from ipam.model import PoolId
+from ipam.tenancy import Tenancy
+from store.ip import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+MAKING = 30.0  # seconds after which Docker, asking for a pool, asks for no --aux-address in it any more
+
+Listed = Callable[[PoolId], int | None]
+
+
+class Reservations:
+    def __init__(
+        self, ledger: Ledger, commons: Commons, tenancy: Tenancy, listed: Listed, clock: Callable[[], float]
+    ) -> None:
+        """`listed` tells in how many networks Docker has a pool at this moment, None if it cannot be asked."""
+        self._ledger, self._commons, self._tenancy = ledger, commons, tenancy
+        self._listed, self._clock = listed, clock
+        # Where the journal may keep back what the cluster does not: a crash, or a lost answer, came between.
+        self._in_doubt = {pool for pool in ledger.pools() if _kept_back(ledger.of(pool))}
+
+    def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float = float("inf")) -> None:
+        """Keep these addresses of these pools from every host: all, or none and AddressTaken. Pools that no network
+        of this host uses are passed over. An address that was given later than `as_of` is a container's."""
+        with ExitStack() as locks:
+            for pool in sorted(wanted, key=str):
+                locks.enter_context(self._ledger.lock(pool))
+            held = {pool: addresses for pool, addresses in wanted.items() if self._ledger.journal.is_held(pool)}
+            try:
+                self._commons.reserve(held, lambda pool, addresses: self._keep_back(pool, addresses, as_of))
+            except BaseException:
+                self._in_doubt |= {pool for pool in held if _kept_back(self._ledger.of(pool))}
+                raise
+
+    def _keep_back(self, pool: IPNetwork, addresses: Collection[IPAddress], as_of: float) -> IPAddress | None:
+        """In our journal before the cluster is told: a crash between the two leaves an unused address, never a
+        doubly used one. Returns one that somebody has, if there is one, and then keeps none."""
+        journal = self._ledger.of(pool)
+        for address in addresses:
+            lease = journal.leases.get(address)
+            asked_for = lease is None or (lease.kind == ENDPOINT and lease.since <= as_of)
+            if journal.block_of(address) is None or (journal.is_given(address) and not asked_for):
+                return address
+        for address in addresses:
+            journal.reserve(address)
+        return None
+
+    def grants(self, pool_id: PoolId, address: IPAddress) -> bool:
+        """Whether it is an --aux-address of a network that is being made, and the cluster's already. AddressTaken if
+        it is the cluster's and a container asks."""
+        if not self._is_reserved(pool_id.pool, address):
+            return False
+        if not self._is_being_made(pool_id):
+            raise AddressTaken(f"address {address} is reserved in pool {pool_id.pool}; choose another")
+        return True
+
+    def _is_reserved(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Known here, without the store, for addresses in blocks of ours."""
+        with self._ledger.lock(pool):
+            journal = self._ledger.of(pool)
+            if journal.block_of(address) is not None:
+                return journal.is_reserved(address) and address != journal.gateway
+        return address in self._commons.reserved(pool)
+
+    def _is_being_made(self, pool_id: PoolId) -> bool:
+        """Docker holds a pool before it lists the network, and a container is only ever in one that it lists. With no
+        lock held: Docker is asked."""
+        held = self._ledger.journal.held().get(pool_id)
+        if held is None or self._clock() - held.since > MAKING:
+            return False
+        listed = self._listed(pool_id)
+        return listed is not None and listed < held.uses
+
+    def settle(self) -> None:
+        """Give free what the journal keeps back for a network that never came to be."""
+        if self._in_doubt:
+            self._tenancy.beat()  # a reservation whose answer was lost has happened by now, or never will
+        for pool in list(self._in_doubt):
+            with self._ledger.lock(pool):
+                self._settle_pool(pool)
+
+    def _settle_pool(self, pool: IPNetwork) -> None:
+        journal, known = self._ledger.of(pool), self._commons.reserved(pool)
+        if not self._tenancy.trusts_store():
+            return
+        for address in _kept_back(journal) - {*known}:
+            journal.unreserve(address)
+            log.info("reserved no more", extra={"address": address, "pool": pool})
+        self._in_doubt.discard(pool)
+
+
+def _kept_back(journal: PoolJournal) -> set[IPAddress]:
+    return {address for held in journal.blocks.values() for address in held.reserved}

@@ -1,0 +1,273 @@
+"""An --aux-address is asked for like a container's address. Once it is the cluster's, no container has it on any host,
+and a network that names it can be made on each."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from cluster.auxiliary import Auxiliaries, listed
+from cluster.dockerd import EnginePool, EngineUnavailable
+from cluster.reclaim import give_up
+from ipam.errors import AddressTaken
+from ipam.model import AddressRequest, PoolId, PoolRequest
+from ipam.reservations import MAKING
+from store import records
+from store.interface import StoreUnavailable
+from store.ip import IPAddress, IPInterface, IPNetwork
+from tests.unit.ipam_faults import DIE_AFTER, DIE_BEFORE, LATE, LIVE, NO_ANSWER, Dead, Fragile
+from tests.unit.ipam_hosts import WEB, Cluster, Host, Line
+
+LAN = ip_network("10.77.0.0/24")
+V6 = ip_network("fd77::/64")
+ROUTER = ip_address("10.77.0.5")
+SOME = "10.77.0.200"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+class Docker:
+    """A host's Engine, and a network of another driver with an --aux-address that it makes and removes."""
+
+    def __init__(self, host: Host, *auxiliary: IPAddress, pool: IPNetwork = LAN) -> None:
+        self.host, self.auxiliary, self.pool = host, auxiliary, pool
+        self.id = PoolId(pool)
+        self.agent = Auxiliaries(self, lambda _, wanted, as_of: host.ipam.reserve(wanted, as_of), host.clock.wall)
+
+    def pools(self) -> list[EnginePool]:
+        return [EnginePool(self.id, frozenset(self.auxiliary)) for _ in range(self.host.listed[self.id])]
+
+    def create(self) -> None:
+        self.ask()
+        self.host.listed[self.id] += 1
+        self.agent.look()
+
+    def ask(self) -> None:
+        """What it asks before it lists the network."""
+        self.host.ipam.request_pool(PoolRequest(self.pool, None))
+        self.host.ipam.request_address(AddressRequest(self.id, None, gateway=True))
+        try:
+            for address in self.auxiliary:
+                assert self.host.ipam.request_address(AddressRequest(self.id, address)).ip == address
+        except AddressTaken:
+            self.host.ipam.release_pool(self.id)
+            raise
+
+    def remove(self) -> None:
+        for address in self.auxiliary:
+            self.host.ipam.release_address(self.id, address)
+        self.host.remove(self.id)
+
+    def run(self, address: IPAddress | None = None) -> IPInterface:
+        """A container."""
+        return self.host.give(self.id, str(address) if address else None)
+
+
+def test_the_same_aux_address_serves_a_network_on_every_host_and_a_container_on_none(a: Host, b: Host) -> None:
+    hosts = Docker(a, ROUTER), Docker(b, ROUTER)
+    for docker in hosts:
+        docker.create()
+    for docker in hosts:
+        with pytest.raises(AddressTaken, match=f"address {ROUTER} is reserved in pool {LAN}; choose another"):
+            docker.run(ROUTER)
+    given = {docker.run().ip for docker in hosts for _ in range(100)}
+    assert len(given) == 200
+    assert ROUTER not in given
+
+
+def test_a_host_that_did_not_name_it_gives_it_to_nobody_either(a: Host, b: Host) -> None:
+    Docker(a, ROUTER).create()
+    other = Docker(b)
+    other.create()
+    with pytest.raises(AddressTaken, match="is reserved"):
+        other.run(ROUTER)
+
+
+@pytest.mark.parametrize("owner", ["a", "b"])
+def test_an_aux_address_that_a_container_has_is_refused(cluster: Cluster, a: Host, b: Host, owner: str) -> None:
+    hosts = {"a": Docker(a), "b": Docker(b)}
+    for docker in hosts.values():
+        docker.create()
+    taken = hosts[owner].run().ip
+    for docker in hosts.values():
+        with pytest.raises(AddressTaken, match=f"address {taken} is already in use on .*; choose another"):
+            Docker(docker.host, taken).create()
+        docker.agent.look()
+        assert docker.host.ipam.held()[docker.id].uses == 1
+    assert a.commons.reserved(LAN) == ()
+    hosts[owner].host.release(hosts[owner].id, str(taken))
+
+
+def test_it_is_free_again_when_the_last_network_is_gone(cluster: Cluster, a: Host, b: Host) -> None:
+    hosts = Docker(a, ROUTER), Docker(b, ROUTER)
+    for docker in hosts:
+        docker.create()
+    hosts[0].remove()
+    with pytest.raises(AddressTaken, match="is reserved"):
+        hosts[1].run(ROUTER)
+    hosts[1].remove()
+    assert cluster.held_keys() == []
+    again = Docker(b)
+    again.create()
+    assert again.run(ROUTER).ip == ROUTER
+
+
+def test_it_stays_reserved_when_its_only_host_comes_back_after_the_lease(cluster: Cluster, a: Host, b: Host) -> None:
+    """The pool went with the host, but the host's network is still there."""
+    docker = Docker(a, ROUTER)
+    docker.create()
+    entry = cluster.store.get(records.host_key("a"))
+    assert entry is not None
+    assert give_up(cluster.store, "a", entry.version)
+    assert cluster.held_keys() == []
+    a.tenancy.beat()
+    other = Docker(b, ROUTER)
+    other.create()
+    for one in (docker, other):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            one.run(ROUTER)
+
+
+def test_a_container_that_came_while_the_engine_was_asked_keeps_its_address(a: Host) -> None:
+    docker = Docker(a, ROUTER)
+    docker.create()
+    other = ip_address("10.77.0.9")
+    a.clock.now += 1
+    docker.run(other)
+    with pytest.raises(AddressTaken):
+        a.ipam.reserve({LAN: [other]}, a.clock.wall() - 0.5)
+    assert a.journal.pool(LAN).is_given(other)
+    assert a.commons.reserved(LAN) == (ROUTER,)
+
+
+def test_a_reserved_address_is_granted_only_while_docker_makes_a_network(a: Host, b: Host) -> None:
+    Docker(a, ROUTER).create()
+    docker = Docker(b, ROUTER)
+    docker.ask()
+    assert docker.run(ROUTER).ip == ROUTER  # not listed yet: it cannot be a container's
+    b.clock.now += MAKING + 1
+    with pytest.raises(AddressTaken, match="is reserved"):
+        docker.run(ROUTER)
+
+
+def test_where_docker_cannot_be_asked_none_is_granted(a: Host, b: Host) -> None:
+    Docker(a, ROUTER).create()
+
+    class Away:
+        def pools(self) -> list[EnginePool]:
+            raise EngineUnavailable("away")
+
+    b.ipam._reservations._listed = lambda pool_id: listed(Away(), pool_id)
+    with pytest.raises(AddressTaken, match="is reserved"):
+        Docker(b, ROUTER).create()
+
+
+def test_networks_are_counted_by_pool_range_and_space(a: Host) -> None:
+    docker = Docker(a)
+    docker.create()
+    assert listed(docker, docker.id) == 1
+    assert listed(docker, PoolId(LAN, ip_network("10.77.0.0/28"))) == 0
+    assert listed(docker, PoolId(LAN, space="lan")) == 0
+
+
+def test_a_pool_that_was_let_go_meanwhile_is_not_joined_again(cluster: Cluster, a: Host) -> None:
+    a.ipam.reserve({LAN: [ROUTER]})
+    assert cluster.held_keys() == []
+
+
+# our own driver's networks, and what a create that failed leaves
+
+
+def test_aux_addresses_are_kept_from_everybody_and_the_same_on_every_host(a: Host, b: Host) -> None:
+    aux = ip_address("10.240.5.5")
+    for host in (a, b):
+        pool, _ = host.ipam.request_pool(PoolRequest(WEB, None))
+        host.ipam.request_address(AddressRequest(pool, None, gateway=True))
+        assert host.ipam.request_address(AddressRequest(pool, aux)).ip == aux
+        host.ipam.reserve({WEB: [aux]})
+        host.routed.add(WEB)
+    for host in (a, b):
+        with pytest.raises(AddressTaken):
+            host.give(pool, "10.240.5.5")
+    a.give(pool, "10.240.5.6")
+    given = {a.give(pool).ip for _ in range(300)}
+    assert aux not in given
+
+
+def test_where_one_aux_address_is_taken_none_is_reserved(a: Host, b: Host) -> None:
+    pool, _ = a.create(), b.create()
+    taken = [host.give(pool).ip for host in (a, b)]
+    free = a.give(pool).ip
+    a.release(pool, str(free))
+    nobodys = ip_address("10.240.63.5")
+    for address in taken:
+        with pytest.raises(AddressTaken, match=f"address {address} is in a block that host"):
+            a.ipam.reserve({WEB: [free, nobodys, address]}, a.clock.wall() - 1)
+    assert a.commons.reserved(WEB) == ()
+    a.ipam.reserve({WEB: [free, nobodys]})
+    assert set(a.commons.reserved(WEB)) == {free, nobodys}
+    for address in (free, nobodys):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            a.give(pool, str(address))
+
+
+def test_of_two_pools_all_are_reserved_or_none(a: Host, b: Host) -> None:
+    for host in (a, b):
+        host.create(LAN)
+        host.create(V6)
+    theirs = b.give(PoolId(V6)).ip
+    with pytest.raises(AddressTaken, match=f"address {theirs} is in a block that host b"):
+        a.ipam.reserve({LAN: [ROUTER], V6: [theirs]})
+    assert a.commons.reserved(LAN) == a.commons.reserved(V6) == ()
+    a.ipam.reserve({LAN: [ROUTER], V6: [ip_address("fd77::ffff:0:5")]})
+    assert a.commons.reserved(LAN) == (ROUTER,)
+    assert a.commons.reserved(V6) == (ip_address("fd77::ffff:0:5"),)
+
+
+@pytest.mark.parametrize("fate", [DIE_BEFORE, DIE_AFTER, NO_ANSWER, LATE])
+def test_an_address_is_the_clusters_or_free_whatever_write_is_the_last(fate: str) -> None:
+    for fated in range(4):
+        cluster, late = Cluster(), list[Callable[[], object]]()
+        a, b = cluster.host("a"), cluster.host("b")
+        pool, _ = a.create(LAN), b.create(LAN)
+        aux = a.give(pool).ip
+        disk_or_line(a, fated, fate, late)
+        with suppress(StoreUnavailable, Dead):
+            a.reserve(LAN, str(aux))
+        a.line, a.disk = Line(cluster, "a"), a.disk._inner  # type: ignore[attr-defined]
+        if fate in (DIE_BEFORE, DIE_AFTER):
+            a.restart()
+        a.release(pool, str(aux))
+        a.settle()
+        for arrives in late:
+            arrives()
+        in_cluster = aux in a.commons.reserved(LAN)
+        assert a.journal.pool(LAN).is_reserved(aux) == in_cluster
+        if not in_cluster:
+            assert a.give(pool, str(aux)).ip == aux
+
+
+def disk_or_line(host: Host, fated: int, fate: str, late: list[Callable[[], object]]) -> None:
+    """From now on, the host's write of that number meets its fate."""
+    writes = iter(range(1000))
+
+    def fate_of_next() -> str:
+        return fate if next(writes) == fated else LIVE
+
+    host.disk = Fragile(host.disk, lambda: fate_of_next() if fate in (DIE_BEFORE, DIE_AFTER) else LIVE)
+    host.line = Fragile(host.line, fate_of_next, late)  # type: ignore[assignment]
+    host.restart()

@@ -1,0 +1,88 @@
+"""What a host knows of the others outlives a store that has forgotten them."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import following
+from cluster.watch import Watch
+from store import records
+from store.feed import Announcing
+from store.ip import IPNetwork
+from store.memory import MemoryStore
+from tests.unit.ipam_hosts import WEB, Cluster, Host, backup, restore
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(Announcing(MemoryStore(), "any"))
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+@pytest.fixture
+def watch(cluster: Cluster, a: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    monkeypatch.setattr(following, "SHORTEST_PAUSE", 0.05)
+    monkeypatch.setattr(following, "LONGEST_PAUSE", 0.05)
+    watch = Watch(cluster.store, "a", [], a.tenancy.may_lose)
+    watch.start()
+    yield watch
+    watch.stop()
+    cluster.store.close()
+
+
+def known(watch: Watch) -> set[IPNetwork]:
+    view = watch.view()
+    return {records.block_of_key(key) for key in view.keys("blocks")} if view else set()
+
+
+def await_known(watch: Watch, *hosts: Host) -> None:
+    wanted = {block for host in hosts for block in host.journal.pool(WEB).blocks}
+    deadline = time.monotonic() + 10
+    while known(watch) != wanted:
+        assert time.monotonic() < deadline, f"{known(watch)} is known, and not {wanted}"
+        time.sleep(0.01)
+
+
+def settle_epoch(*hosts: Host) -> None:
+    for _ in range(5):
+        for host in hosts:
+            host.clock.now += host.tenancy.period
+            host.tenancy.beat()
+
+
+@pytest.mark.parametrize("how", ["emptied", "put back"])
+def test_nobody_is_forgotten_until_all_have_told_the_store_again(
+    cluster: Cluster, a: Host, b: Host, watch: Watch, how: str
+) -> None:
+    a.create()
+    before = backup(cluster.store)
+    b.create()
+    settle_epoch(a, b)
+    await_known(watch, a, b)
+    restore(cluster.store, {} if how == "emptied" else before)
+    a.tenancy.beat()  # now the store has what is this host's own
+    for _ in range(50):
+        time.sleep(0.01)
+        await_known(watch, a, b)
+    settle_epoch(a, b)
+    c = cluster.host("c")
+    c.create()
+    await_known(watch, a, b, c)
+
+
+def test_what_a_host_gave_back_is_gone_at_once(cluster: Cluster, a: Host, b: Host, watch: Watch) -> None:
+    a.create()
+    pool = b.create()
+    await_known(watch, a, b)
+    b.remove(pool)
+    await_known(watch, a)
