@@ -11,7 +11,7 @@ from driver.doors import Door
 from driver.errands import Errands
 from driver.forwarders import Forwarders
 from driver.journal import Journal
-from driver.kernel import KeptKernel, Notices, fast_path_refusal
+from driver.kernel import KeptKernel, Kernel, Notices
 from driver.listener import Listener
 from driver.membership import Membership
 from driver.network_driver import NetworkDriver
@@ -63,7 +63,8 @@ def assemble_forwarding(
 
 
 def _has_fast_path() -> bool:
-    why_not = fast_path_refusal()
+    with Kernel() as kernel:
+        why_not = kernel.fast_path_refusal()
     if why_not is not None:
         log.warning("no fast path: all packets take the ordinary way", extra={"why": why_not})
     return why_not is None

@@ -7,6 +7,5 @@ entries, of which it has thousands, are packed and read here."""
 from driver.kernel.door import KeptKernel, Kernel
 from driver.kernel.links import WIREGUARD_LINK
 from driver.kernel.notices import Notices
-from driver.kernel.programs import fast_path_refusal
 
-__all__ = ["WIREGUARD_LINK", "KeptKernel", "Kernel", "Notices", "fast_path_refusal"]
+__all__ = ["WIREGUARD_LINK", "KeptKernel", "Kernel", "Notices"]

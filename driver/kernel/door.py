@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from ipaddress import ip_network
 from itertools import groupby
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from driver import host_network
 from driver.backends.interface import Underlay
 from driver.errors import KernelError
+from driver.fast_path.program import program
 from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
@@ -29,6 +31,9 @@ from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
 from driver.state import Address, BridgeLink, EndpointLink, FastPath, LinkState, Object, State, VxlanLink, state_of
 from store.ip import IPAddress, IPNetwork
+
+PROBE = "flcprobe"  # like a container's link, whose coming and going concerns nobody
+SAMPLE = ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")
 
 
 class Kernel:
@@ -205,6 +210,19 @@ class Kernel:
         except NetlinkError as error:
             if error.code not in ALREADY_GONE:
                 raise
+
+    def fast_path_refusal(self) -> str | None:
+        """Why this kernel has no fast path, or does not let this process make one; None if it works: on a link of our
+        own, for a moment."""
+        try:
+            with _explained(f"+ link {PROBE} type veth"):
+                add_link(self._ip, PROBE, kind="veth", peer={"ifname": f"{PROBE}2"})
+            self.apply(Put(FastPath(PROBE, "probe", program((SAMPLE,)))))
+        except KernelError as error:
+            return str(error)
+        finally:
+            self.delete_link(PROBE)
+        return None
 
     # the host's own network
 

@@ -12,10 +12,8 @@ import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
-from ipaddress import ip_network
 
 from driver.errors import KernelError
-from driver.fast_path.program import program
 from driver.kernel import bpf, wire
 from driver.kernel.rawsocket import RawSocket, words
 from driver.state import FastPath
@@ -33,7 +31,6 @@ GONE = (errno.ENOENT, errno.ENODEV, errno.EINVAL)  # the classifier, the link or
 PREFIX = "flannelpy "  # of names, before the digest
 REMEMBERED = 60.0  # seconds
 LOADED = 32  # programs
-SAMPLE = ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")
 
 
 class Programs:
@@ -118,15 +115,6 @@ class Programs:
         code = self._socket.change(requests).get(len(requests) - 1)
         if code and code not in fine:
             raise KernelError(f"{o}: {words(code)}")
-
-
-def fast_path_refusal() -> str | None:
-    """Why this kernel has no fast path, or does not let this process make one; None if all is well."""
-    try:
-        os.close(bpf.load(program((SAMPLE,)), "flannelpy"))
-    except KernelError as error:
-        return str(error)
-    return None
 
 
 def _digest_of(classifier: bytes) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driver.errors import KernelError
 from driver.fast_path.program import program
 from driver.fast_path.wanted import of_links
 from driver.goal import LocalNetwork
@@ -330,18 +331,17 @@ def test_classifiers_of_others_stay_and_come_first(two_hosts: Hosts, qdisc: str)
     assert paths(host) == {}
 
 
-def test_a_process_that_may_load_no_program_says_so() -> None:
+def test_a_process_that_may_load_no_program_says_so(two_hosts: Hosts) -> None:
     """As a service does whose unit, or plugin whose settings, lack CAP_BPF."""
-    ask = "from driver.kernel import fast_path_refusal; print(fast_path_refusal())"
+    host = two_hosts[0]
+    ask = "from driver.kernel import Kernel; print(Kernel().fast_path_refusal())"
     without = ["setpriv", "--bounding-set", "-bpf,-sys_admin", "--inh-caps", "-bpf,-sys_admin"]
-    said = [
-        subprocess.run([*rights, sys.executable, "-c", ask], capture_output=True, text=True).stdout.strip()
-        for rights in ([], without)
-    ]
+    said = [host.run(*rights, sys.executable, "-c", ask).stdout.strip() for rights in ([], without)]
     assert said == ["None", "loading a program: the kernel says Operation not permitted (EPERM)"]
+    assert "flc" not in host.ip("link")
 
 
 def test_a_program_that_the_kernel_does_not_believe_is_told_with_its_reason() -> None:
     endless = struct.pack("<BBhI", 0x05, 0, -1, 0)
-    with pytest.raises(Exception, match=r"loading a program: the kernel says Invalid argument \(EINVAL\): .+"):
+    with pytest.raises(KernelError, match=r"loading a program: the kernel says Invalid argument \(EINVAL\): .+"):
         bpf.load(endless, "endless")
