@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from driver import endpoints, options
+from driver.agreement import network_of, spec_of
 from driver.backends import BACKENDS
 from driver.backends.interface import Underlay
 from driver.errands import Errands
@@ -18,7 +19,7 @@ from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.membership import Membership
 from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, NetworkRequest, PoolData, PortRequest, mac_of
-from driver.options import DIRECT, GWBRIDGE, Options
+from driver.options import Options
 from driver.plan import Put
 from driver.ports import Ports
 from driver.reconciler import Reconciler
@@ -120,7 +121,7 @@ class NetworkDriver:
         spec = self._membership.join(request, wanted, gateways, underlay, tunnels)
         try:
             self._refuse_unreachable(spec, underlay)
-            fits = mtu_of(_local(request.id, spec, mtu=None), underlay)
+            fits = mtu_of(network_of(request.id, spec, mtu=None), underlay)
             if spec.mtu is not None and spec.mtu > fits:
                 raise BadRequest(
                     f"-o mtu={spec.mtu}: {underlay.dev} carries at most {fits} with backend {spec.backend}"
@@ -128,7 +129,7 @@ class NetworkDriver:
         except Exception:
             self._membership.leave(spec.pools[0])
             raise
-        return replace(_local(request.id, spec, spec.mtu), adopted=adopted)
+        return replace(network_of(request.id, spec, spec.mtu), adopted=adopted)
 
     def _refuse_unreachable(self, spec: records.NetworkSpec, underlay: Underlay) -> None:
         for other in self._membership.peers(spec):
@@ -211,7 +212,7 @@ class NetworkDriver:
             with self._networks_lock:
                 if network in self._journal.networks():
                     try:
-                        self._membership.publish(_spec(network), underlay)
+                        self._membership.publish(spec_of(network), underlay)
                     except DriverError as error:  # of one network: no reason to be silent in the others
                         failures.append(error)
         if failures:
@@ -313,37 +314,3 @@ def _gateway(data: PoolData) -> IPAddress:
     if data.gateway is None:
         raise BadRequest(f"pool {data.pool} has no gateway; type: {COMMAND}")
     return data.gateway.ip
-
-
-def _local(network_id: str, spec: records.NetworkSpec, mtu: int | None) -> Network:
-    return Network(
-        network_id,
-        spec.pools,
-        spec.gateways,
-        spec.backend,
-        spec.vni,
-        spec.port,
-        mtu,
-        spec.internal,
-        host_addresses=(),
-        direct=spec.gateway == DIRECT,
-        direct_routing=spec.direct_routing,
-        checksum_offload=spec.checksum_offload,
-        fast_path=spec.fast_path,
-    )
-
-
-def _spec(network: Network) -> records.NetworkSpec:
-    return records.NetworkSpec(
-        network.pools,
-        network.gateways,
-        network.backend,
-        network.vni,
-        network.port,
-        network.mtu,
-        network.internal,
-        gateway=DIRECT if network.direct else GWBRIDGE,
-        direct_routing=network.direct_routing,
-        checksum_offload=network.checksum_offload,
-        fast_path=network.fast_path,
-    )

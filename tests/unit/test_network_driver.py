@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
+from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
 from driver.errands import Errand
 from driver.errors import KernelError, NetworkConflict
 from driver.journal import Journal
 from driver.membership import Membership
 from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
-from driver.network_driver import ADDRESS_SPACE, NetworkDriver, _local, _spec
+from driver.network_driver import ADDRESS_SPACE, NetworkDriver
 from driver.ports import Ports
 from store.memory import MemoryStore
 from store.records import NetworkSpec
@@ -41,8 +42,8 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
     unset = NetworkSpec((), (), "", 0, 0, None, False)
     kept = [f.name for f in fields(NetworkSpec) if f.name != "closing"]
     assert all(getattr(SPEC, name) != getattr(unset, name) for name in kept)
-    assert _spec(_local("n", SPEC, SPEC.mtu)) == SPEC
-    assert _spec(replace(_local("n", SPEC, None), mtu=None)) == replace(SPEC, mtu=None)
+    assert spec_of(network_of("n", SPEC, SPEC.mtu)) == SPEC
+    assert spec_of(replace(network_of("n", SPEC, None), mtu=None)) == replace(SPEC, mtu=None)
 
 
 class Elsewhere:
@@ -69,7 +70,7 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
     others = cast(Any, elsewhere)
     driver = NetworkDriver(journal, others, others, others, ports, others)
     first, second = (Endpoint(name, "n", (ip_address("10.240.1.5"),), "02:00:00:00:00:05") for name in "ef")
-    journal.put_network(_local("n", replace(SPEC, internal=False), None))
+    journal.put_network(network_of("n", replace(SPEC, internal=False), None))
     journal.put_endpoint(first)
     driver.publish_ports("n", first.id, [PortRequest(17, 53, ip_address("127.0.0.1"), 0, 0)])
     [published] = journal.endpoint("n", first.id).published
