@@ -153,7 +153,7 @@ def test_who_asks_very_much_at_once_makes_nobody_wait() -> None:
             return time.monotonic() - began
 
         try:
-            best_of(turn, 0.1)
+            best_of(turn, 0.5)
         finally:
             for stream in greedy:
                 stream.close()
