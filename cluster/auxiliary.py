@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cluster.agent import Poked
 from cluster.dockerd import EnginePool, EngineUnavailable, Event
-from ipam.errors import AddressTaken
+from ipam.errors import IpamError
 from ipam.model import PoolId
 from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
@@ -79,5 +79,5 @@ class Auxiliaries(Poked):
         for address in sorted(addresses, key=int):
             try:
                 self._reserve(space, {pool: [address]}, now)
-            except AddressTaken as error:
+            except IpamError as error:  # a pool that is lost was told of by then
                 log.debug("an auxiliary address is kept by this host alone", extra={"address": address, "why": error})
