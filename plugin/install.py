@@ -114,7 +114,9 @@ def _dns_steps(seen: Seen, wanted: Wanted) -> Iterator[Step]:
         return
     with _named():
         if not seen.nameservers and not daemon_json.servers(seen.daemon_json):
-            raise daemon_json.Unusable("it has no dns, and this host asks none that containers can: name one there")
+            raise daemon_json.Unusable(
+                "it has no dns entry, and this host uses no DNS server that containers can reach: add one there"
+            )
         text = daemon_json.with_dns(seen.daemon_json, wanted.docker_dns, seen.nameservers)
         added = [*json.loads(seen.dns_added or "[]"), *daemon_json.added(seen.daemon_json, text)]
     if daemon_json.same(text, seen.daemon_json):

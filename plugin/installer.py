@@ -47,7 +47,7 @@ def read_from() -> list[str]:
 def refuse_without_systemd(root: Path) -> None:
     if root == Path("/") and not Path("/run/systemd/system").is_dir():  # `man sd_booted`
         raise CannotInstall(
-            "systemd does not run on this host: `flannelpy serve` is to be started by other means, before dockerd"
+            "systemd is not running on this host: start `flannelpy serve` by other means, before dockerd"
         )
 
 
@@ -71,7 +71,7 @@ def refuse_while_used(settings: Settings) -> None:
     try:
         shapes = [network.shape for network in Dockerd(settings.docker).listed()]
     except EngineUnavailable as error:
-        raise CannotTell(f"whether Docker has networks of flannelpy's cannot be told ({error}): start it") from None
+        raise CannotTell(f"cannot tell whether Docker has flannelpy networks ({error}): start Docker") from None
     if ours := sorted(shape.name for shape in shapes if {shape.driver, shape.ipam_driver} & names):
         raise CannotInstall(
             f"Docker has networks of flannelpy's, {', '.join(ours)}: remove them with docker network rm"

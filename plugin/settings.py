@@ -97,7 +97,7 @@ def parse_addresses(text: str) -> tuple[IPAddress, ...]:
 def parse_pools(text: str) -> tuple[PoolSource, ...]:
     sources = tuple(_pool_source(part) for part in re.split(r"[;\s]+", text) if part)
     if not sources:
-        raise ValueError("it must be one or more CIDR,size=N with semicolons between them")
+        raise ValueError("it must be one or more CIDR,size=N, separated by semicolons")
     for one, other in combinations(sources, 2):
         if overlap(one.network, other.network):
             raise ValueError(f"{one.network} and {other.network} overlap")
@@ -141,7 +141,7 @@ def parse_resolver(text: str) -> IPv4Address | None:
     try:
         found = IPv4Address(text)
     except ValueError:
-        raise ValueError("it must be an IPv4 address that nobody else has, or off") from None
+        raise ValueError("it must be an IPv4 address that nothing else uses, or off") from None
     if found.is_loopback or found.is_multicast or found.is_unspecified or found.is_reserved:
         raise ValueError("containers cannot reach such an address; take one such as 169.254.53.53, or off")
     return found
@@ -231,7 +231,7 @@ class Settings:
         "POOLS",
         "10.224.0.0/11,size=18",
         parse_pools,
-        "where pools come from without --subnet: CIDR,size=N, semicolons between several",
+        "where pools come from without --subnet: CIDR,size=N, several separated by semicolons",
     )
     block: int = setting("BLOCK", "26", parse_block, "prefix length of the blocks that hosts hold, in IPv4's terms")
     backend: str = setting(
@@ -241,7 +241,7 @@ class Settings:
         "ENCRYPTION",
         OPTIONAL,
         one_of(OPTIONAL, REQUIRED),
-        "optional, or required: this host makes and joins no network whose backend does not encrypt",
+        "optional, or required: this host creates and joins no network whose backend does not encrypt",
     )
     lease_ttl: float = setting(
         "LEASE_TTL", "24h", parse_duration, "how long a silent host keeps its blocks: a number with s, m or h"
@@ -259,7 +259,7 @@ class Settings:
         "DOCKER",
         "unix:///var/run/docker.sock",
         parse_engine,
-        "the Engine's API, used in the background alone: unix:///PATH",
+        "the Engine's API, used only in the background: unix:///PATH",
     )
     propagate: bool = setting(
         "PROPAGATE",
@@ -277,7 +277,7 @@ class Settings:
         "DNS",
         "169.254.53.53",
         parse_resolver,
-        "where containers ask for names: an IPv4 address that nobody else has, or off",
+        "the resolver's address: an IPv4 address that nothing else uses, or off",
     )
     log: str = setting("LOG", "info", one_of(*LEVELS), f"how much is logged: {', '.join(LEVELS)}")
 

@@ -46,7 +46,7 @@ def peers_live(facts: Facts) -> Iterator[Finding]:
 
 def peers_answer(facts: Facts) -> Iterator[Finding]:
     if facts.unprobed:
-        yield warning("probes", f"the peers were not asked: {facts.unprobed}", "give flannelpy CAP_NET_RAW")
+        yield warning("probes", f"the peers were not probed: {facts.unprobed}", "give flannelpy CAP_NET_RAW")
     told: set[tuple[str, IPAddress]] = set()
     for each in facts.reached:
         where = each.way.remote.host, each.way.address

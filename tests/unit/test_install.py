@@ -175,7 +175,9 @@ def test_a_daemon_json_that_docker_could_not_read_is_refused(text: str, reason: 
 
 
 def test_containers_are_not_left_with_our_resolver_alone() -> None:
-    with pytest.raises(CannotInstall, match="it has no dns, and this host asks none that containers can"):
+    with pytest.raises(
+        CannotInstall, match="it has no dns entry, and this host uses no DNS server that containers can"
+    ):
         dns_after("{}", ())
 
 
@@ -224,7 +226,7 @@ class Engine:
             Engine([("web", "flannelpy", "flannelpy"), ("lan", "macvlan", "flannelpy"), ("host", "host", "default")]),
             "Docker has networks of flannelpy's, lan, web: remove them with docker network rm",
         ),
-        (Engine([], away=True), r"whether Docker has networks of flannelpy's cannot be told \(no answer\): start it"),
+        (Engine([], away=True), r"cannot tell whether Docker has flannelpy networks \(no answer\): start Docker"),
     ],
 )
 def test_uninstall_is_refused_while_docker_needs_it(
@@ -305,7 +307,7 @@ def test_a_docker_that_cannot_be_asked_is_told_by_its_exit_code(root: Path, monk
     monkeypatch.setattr(installer, "refuse_without_systemd", lambda root: None)
     monkeypatch.setattr(installer, "Dockerd", lambda url: Engine([], away=True))
     done = CliRunner().invoke(cli.main, ["uninstall", "--dry-run"])
-    assert (done.exit_code, done.stderr.startswith("Error: whether Docker has networks")) == (3, True)
+    assert (done.exit_code, done.stderr.startswith("Error: cannot tell whether Docker has")) == (3, True)
 
 
 @pytest.mark.parametrize(

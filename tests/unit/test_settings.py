@@ -81,7 +81,7 @@ def test_consul_has_its_usual_ports() -> None:
         ("ADDRESS", "eth0", "'eth0' is not an IP address such as 10.1.0.5 or fd00::5"),
         ("ADDRESS", "127.0.0.1", "'127.0.0.1' reaches into 127.0.0.0/8, which are loopback addresses"),
         ("ADDRESS", "10.0.0.1,10.0.0.2", "it must be at most one address per family, with a comma between them"),
-        ("POOLS", " ; ", "it must be one or more CIDR,size=N with semicolons between them"),
+        ("POOLS", " ; ", "it must be one or more CIDR,size=N, separated by semicolons"),
         ("POOLS", "10.0.0.0/8", "'10.0.0.0/8' needs ,size=N with N from 8 to 30"),
         ("POOLS", "10.0.0.0/8,size=7", "'10.0.0.0/8,size=7' needs ,size=N with N from 8 to 30"),
         ("POOLS", "fd00::/8,size=127", "'fd00::/8,size=127' needs ,size=N with N from 8 to 126"),
