@@ -6,22 +6,10 @@ from ipaddress import ip_interface, ip_network
 
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
+from driver.entries import Key, Local, Route, Unreachable
 from driver.fast_path.wanted import of_links
 from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
-from driver.state import (
-    Address,
-    AllowedIp,
-    EndpointLink,
-    FastPath,
-    Key,
-    LinkState,
-    Local,
-    Object,
-    Route,
-    State,
-    Unreachable,
-    state_of,
-)
+from driver.state import Address, AllowedIp, EndpointLink, FastPath, LinkState, Object, State, state_of
 from store.ip import IPAddress, IPInterface, IPNetwork, contains
 
 

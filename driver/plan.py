@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from driver.state import Key, Link, LinkState, Object, State, changes_in_place
+from driver.entries import Key
+from driver.state import Link, LinkState, Object, State, changes_in_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
+from driver.entries import Key
 from driver.errors import KernelError
 from driver.fast_path.wanted import of_endpoint
 from driver.forwarding import Forwarding
@@ -20,7 +21,7 @@ from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.model import Endpoint, Network
 from driver.plan import Operation, Put, applied, plan
-from driver.state import EndpointLink, FastPath, Key, Object, State
+from driver.state import EndpointLink, FastPath, Object, State
 from driver.view import View
 from store.ip import IPAddress
 

@@ -3,13 +3,12 @@
 An object's `key` says what it is about (there is one per key in a kernel), the rest how it must be. `rank` is the
 order in which objects are built; they are taken down the other way round."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from driver.entries import AnyRoute, Fdb, Key, Neighbour
 from store.ip import IPAddress, IPInterface, IPNetwork
-
-Key = Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,106 +195,6 @@ class Address:
         return f"addr {self.address} dev {self.dev}"
 
 
-class Entry:
-    """An object of which a host has thousands: what it is keyed and compared by is computed once.
-
-    `typed` says all that there is to say about it, so two that are typed alike are alike."""
-
-    __slots__ = ("key", "typed")
-    key: Key
-    typed: str
-
-    def _set(self, key: str, typed: str) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "typed", typed)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Entry) and self.typed == other.typed)
-
-    def __hash__(self) -> int:
-        return hash(self.typed)
-
-    def __str__(self) -> str:
-        return self.typed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Neighbour(Entry):
-    rank: ClassVar[int] = 3
-    dev: str
-    address: IPAddress
-    mac: str
-
-    def __post_init__(self) -> None:
-        self._set(f"neigh {self.address} dev {self.dev}", f"neigh {self.address} lladdr {self.mac} dev {self.dev}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fdb(Entry):
-    rank: ClassVar[int] = 3
-    dev: str
-    mac: str
-    remote: IPAddress
-
-    def __post_init__(self) -> None:
-        self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}")
-
-
-class _Route(Entry):
-    """A kernel has one for each destination and metric. 0 is the metric of those that name none, as ours do: another
-    one is found, never wanted."""
-
-    __slots__ = ()
-
-    def _route(self, typed: str, destination: IPNetwork, metric: int) -> None:
-        suffix = f" metric {metric}" if metric else ""
-        self._set(f"route {destination}{suffix}", typed + suffix)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Route(_Route):
-    """`source` is the address that this host itself uses to send that way."""
-
-    rank: ClassVar[int] = 4
-    dev: str
-    destination: IPNetwork
-    via: IPAddress | None = None
-    source: IPAddress | None = None
-    onlink: bool = False
-    metric: int = 0
-
-    def __post_init__(self) -> None:
-        via = f" via {self.via}" if self.via else ""
-        source = f" src {self.source}" if self.source else ""
-        rest = f"{via} dev {self.dev}{source}{' onlink' if self.onlink else ''}"
-        self._route(f"route {self.destination}{rest}", self.destination, self.metric)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unreachable(_Route):
-    """A route that ends here: what nobody in the pool has must not leave this host by its default route."""
-
-    rank: ClassVar[int] = 4
-    dev: ClassVar[str] = ""
-    destination: IPNetwork
-    metric: int = 0
-
-    def __post_init__(self) -> None:
-        self._route(f"route unreachable {self.destination}", self.destination, self.metric)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Local(Entry):
-    """Packets to this address end on this host, though no interface has it."""
-
-    rank: ClassVar[int] = 4
-    dev: ClassVar[str] = "lo"
-    destination: IPNetwork
-
-    def __post_init__(self) -> None:
-        self._set(f"local {self.destination}", f"route local {self.destination}")
-
-
 @dataclass(frozen=True, slots=True)
 class Forwarder:
     """That the process which has this UDP port carries the packets of the device `dev`."""
@@ -353,7 +252,6 @@ class FastPath:
 
 Wireguard = WireguardDevice | WireguardPeer | AllowedIp
 Udp = Forwarder | UdpPeer
-AnyRoute = Route | Unreachable | Local
 Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
 Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | FastPath | Wireguard | Udp
 State = Mapping[Key, Object]

@@ -10,13 +10,14 @@ from cluster.garbage import Ours
 from driver import nft
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
+from driver.entries import Fdb, Neighbour, Route
 from driver.errors import BadRequest, KernelError
 from driver.goal import mtu_of, pool_of
 from driver.kernel import Kernel
 from driver.kernel.look import Look, Way
 from driver.model import Endpoint, Network
 from driver.probe import Echo, ping_one
-from driver.state import Address, Fdb, Neighbour, Object, Route, VxlanLink
+from driver.state import Address, Object, VxlanLink
 from driver.verdict import FORWARD, PREROUTING, Drop, Packet, drops
 from operations.end import host_link, look_at
 from operations.hops import Found, Holder, hops

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 
 from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote, Underlay
+from driver.entries import Route
 from driver.model import Network, mac_of
-from driver.state import BridgeLink, Object, Route
+from driver.state import BridgeLink, Object
 from store.ip import IPAddress, IPNetwork
 
 

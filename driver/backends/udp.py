@@ -7,9 +7,10 @@ peer's forwarder takes packets from its peers alone, and from each only those wh
 from collections.abc import Collection, Iterator
 
 from driver.backends.interface import Guard, Remote, Underlay, no_common_family
+from driver.entries import Route
 from driver.forwarder.wire import OVERHEAD as HEADER
 from driver.model import Network
-from driver.state import Forwarder, Object, Route, TunLink, UdpPeer
+from driver.state import Forwarder, Object, TunLink, UdpPeer
 
 OVERHEAD = {4: 20 + 8 + HEADER, 6: 40 + 8 + HEADER}  # outer IP, UDP, our own
 

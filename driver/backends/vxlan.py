@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 
 from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote, Underlay, no_common_family
+from driver.entries import Fdb, Neighbour, Route
 from driver.model import Network, mac_of
-from driver.state import Fdb, Neighbour, NoChecksumOffload, Object, Route, VxlanLink
+from driver.state import NoChecksumOffload, Object, VxlanLink
 from store.ip import IPAddress
 
 OVERHEAD = {4: 50, 6: 70}  # outer IP 20/40, UDP 8, VXLAN 8, inner Ethernet 14

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator
 from typing import TypeGuard
 
 from driver.backends.interface import Guard, Remote, Underlay
+from driver.entries import Route
 from driver.model import Network, mac_of
-from driver.state import AllowedIp, BridgeLink, LinkState, Object, Route, WireguardDevice, WireguardLink, WireguardPeer
+from driver.state import AllowedIp, BridgeLink, LinkState, Object, WireguardDevice, WireguardLink, WireguardPeer
 from store.ip import IPAddress
 
 # Outer IPv6 40, UDP 8, WireGuard 32. Also where the underlay has only IPv4 now: a peer may come back by the other

@@ -7,26 +7,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from driver.entries import AnyRoute, Entry, Fdb, Key, Local, Neighbour, Route, Unreachable
 from driver.errors import KernelError
 from driver.host_network import AddressSeen, HostRoute
 from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
-from driver.state import (
-    Address,
-    AnyRoute,
-    Entry,
-    Fdb,
-    Key,
-    Local,
-    Neighbour,
-    Object,
-    Route,
-    State,
-    Unreachable,
-    state_of,
-)
+from driver.state import Address, Object, State, state_of
 
 Packed = Address | Neighbour | Fdb | AnyRoute
 ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)

@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from driver.entries import AnyRoute, Fdb, Local, Neighbour, Route, Unreachable
 from driver.host_network import HostRoute
-from driver.state import Address, AnyRoute, Fdb, Local, Neighbour, Route, Unreachable
+from driver.state import Address
 from store.ip import IPAddress, IPNetwork
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port

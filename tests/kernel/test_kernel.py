@@ -9,12 +9,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from driver.backends.interface import Remote
+from driver.entries import Entry, Fdb, Neighbour, Route, Unreachable
 from driver.errors import KernelError
 from driver.goal import LocalNetwork, goal
 from driver.kernel import Notices
 from driver.model import Network
 from driver.plan import Drop, Put, plan
-from driver.state import Entry, Fdb, LinkState, Neighbour, Route, State, Unreachable, VxlanLink
+from driver.state import LinkState, State, VxlanLink
 from tests.kernel.conftest import NamespaceHost
 
 Hosts = tuple[NamespaceHost, NamespaceHost]

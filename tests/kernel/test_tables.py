@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyroute2 import IPRoute
 
+from driver.entries import Fdb, Neighbour, Route, Unreachable
 from driver.kernel import wire
 from driver.plan import Drop, Put, plan
-from driver.state import Fdb, LinkState, Neighbour, Object, Route, State, Unreachable, VxlanLink, state_of
+from driver.state import LinkState, Object, State, VxlanLink, state_of
 from tests.kernel.conftest import NamespaceHost
 
 DEV = "fl.7"

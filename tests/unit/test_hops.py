@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from driver.backends.interface import Remote
+from driver.entries import Fdb
 from driver.host_network import LinkSeen
 from driver.kernel.look import Way
 from driver.model import Endpoint, Network
 from driver.probe import Answer
-from driver.state import Fdb
 from driver.verdict import Drop
 from operations.end import End
 from operations.hops import Found, Holder, hops

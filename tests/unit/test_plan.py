@@ -6,22 +6,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driver.entries import Fdb, Key, Neighbour, Route, Unreachable
 from driver.plan import Drop, Operation, Put, plan
-from driver.state import (
-    Address,
-    BridgeLink,
-    EndpointLink,
-    Fdb,
-    Key,
-    LinkState,
-    Neighbour,
-    Object,
-    Route,
-    State,
-    Unreachable,
-    VxlanLink,
-    state_of,
-)
+from driver.state import Address, BridgeLink, EndpointLink, LinkState, Object, State, VxlanLink, state_of
 
 MAC = "02:00:00:00:00:02"
 LINK = VxlanLink("fl.7", 7, ip_address("192.0.2.1"), 8479, "02:00:00:00:00:01")
