@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from cluster.agent import Poked
-from cluster.dockerd import EnginePool, EngineUnavailable, Event
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import EnginePool, Event
 from ipam.errors import IpamError
 from ipam.model import PoolId
 from store.interface import Contended, StoreUnavailable

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from cluster.dockerd import EngineNetwork
+from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
 from ipam.spaces import SpacedPool
 from store.ip import IPAddress

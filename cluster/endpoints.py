@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.agent import Poked
-from cluster.dockerd import EngineContainer, EngineUnavailable, Event, Glance
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import EngineContainer, Event, Glance
 from driver.errors import NoSuchNetwork
 from driver.journal import Journal
 from driver.model import Endpoint

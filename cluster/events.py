@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
-from cluster.dockerd import EngineUnavailable, Event
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import Event
 
 log = logging.getLogger(__name__)
 

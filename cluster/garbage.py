@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cluster.dockerd import EngineNetwork
+from cluster.engine import EngineNetwork
 from driver.model import Endpoint, Network
 from ipam.journal import BORROWED, ENDPOINT, Held, Lease
 from ipam.model import PoolId

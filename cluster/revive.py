@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from cluster.agent import Poked
-from cluster.dockerd import EngineUnavailable, Event, Unstarted
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import Event, Unstarted
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from cluster.agent import Poked
-from cluster.dockerd import EngineRefused, EngineUnavailable, Event, ListedNetwork
+from cluster.dockerd import EngineRefused, EngineUnavailable
+from cluster.engine import Event, ListedNetwork
 from cluster.participation import Participation
 from cluster.removals import Removals, read
 from cluster.spread import TWICE, Act, Decision, Had, Here, Outcome, State, decide, standing

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.conflicts import conflicts
-from cluster.dockerd import EngineNetwork, EngineUnavailable
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
 from driver import nft, sysctl
 from driver.backends.interface import Remote, Underlay

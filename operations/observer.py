@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.conflicts import Conflicts
-from cluster.dockerd import Dockerd, EngineNetwork, EngineUnavailable
+from cluster.dockerd import Dockerd, EngineUnavailable
+from cluster.engine import EngineNetwork
 from cluster.garbage import Collector, Ours
 from cluster.reclaim import Reclaimer
 from cluster.spread import Outcome, State

@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from cluster.dockerd import EngineNetwork, EngineUnavailable
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
 from driver import nft
 from driver.backends import BACKENDS

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.dockerd import Attached, EngineNetwork
+from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import Ours
 from driver.goal import LocalNetwork, goal, mtu_of
 from driver.model import Network

@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.dockerd import Attached, EngineNetwork
+from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import YOUNG, LeakedAddress, Ours, find
 from cluster.reclaim import close_empty, give_up
 from ipam.epoch import read_epoch

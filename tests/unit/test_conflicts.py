@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.conflicts import Conflicts, conflicts
-from cluster.dockerd import Attached, EngineNetwork
+from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import Ours
 from driver.model import Network
 from ipam.journal import ENDPOINT, Held, Lease

@@ -10,16 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.dockerd import (
-    Dockerd,
-    EngineRefused,
-    EngineUnavailable,
-    Unstarted,
-    body_of,
-    ipam_of,
-    read_shape,
-    read_unstarted,
-)
+from cluster.dockerd import Dockerd, EngineRefused, EngineUnavailable
+from cluster.engine import Unstarted, body_of, ipam_of, read_shape, read_unstarted
 from cluster.revive import Reviver
 
 TOLD: dict[str, Any] = {

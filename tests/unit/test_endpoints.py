@@ -11,8 +11,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.directory import Directory
-from cluster.dockerd import EngineContainer, EngineEndpoint, EngineUnavailable, Event, Glance, read_container
+from cluster.dockerd import EngineUnavailable
 from cluster.endpoints import LABEL_BYTES, Endpoints, difference, told_labels
+from cluster.engine import EngineContainer, EngineEndpoint, Event, Glance, read_container
 from cluster.names import askers, named_here
 from cluster.reclaim import give_up
 from driver.endpoints import join_answer, resolver_route

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.dockerd import EngineUnavailable, Event
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import Event
 from cluster.events import Follower, Listener
 
 NOW = 1_700_000_000_000_000_000

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster.dockerd import Attached, EngineNetwork, EngineUnavailable, read_network
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import Attached, EngineNetwork, read_network
 from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, Ours, find
 from driver.model import Endpoint, Network
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.dockerd import EngineUnavailable, ListedNetwork, read_shape
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import ListedNetwork, read_shape
 from plugin import cli, client, installer
 from plugin.flags import WrongSettings
 from plugin.install import (

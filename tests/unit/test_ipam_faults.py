@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from cluster.dockerd import Attached, EngineNetwork
+from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import YOUNG, LeakedAddress, Ours, find
 from ipam.errors import IpamError
 from ipam.model import PoolId

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.auxiliary import Auxiliaries, listed
-from cluster.dockerd import EnginePool, EngineUnavailable
+from cluster.dockerd import EngineUnavailable
+from cluster.engine import EnginePool
 from cluster.reclaim import give_up
 from ipam.errors import AddressTaken
 from ipam.model import AddressRequest, PoolId, PoolRequest

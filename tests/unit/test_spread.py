@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cluster.dockerd import EngineRefused, EngineUnavailable, Event, ListedNetwork
+from cluster.dockerd import EngineRefused, EngineUnavailable
+from cluster.engine import Event, ListedNetwork
 from cluster.participation import Participation
 from cluster.removals import REST, read
 from cluster.spread import State
