@@ -62,7 +62,7 @@ class Doctor:
         entries = self._entries(snapshot)
         reached, left_out, unprobed = _reach(underlay, networks, given)
         known, engine_error = self._engine(engine)
-        look = _Host(underlay, networks, self._on_the_ordinary_way(ours))
+        look = _Host(underlay, networks, ours.endpoints, self._on_the_ordinary_way(ours))
         time.sleep(max(began + WINDOW - time.monotonic(), 0))
         found = set(conflicts(ours, known)) & set(conflicts(see.ours(), known))
         silences = see.reclaimer.silences().items()
@@ -177,8 +177,15 @@ def _elsewhere(attached: Mapping[str, records.Endpoint], host: str, network: Net
 class _Host:
     """A look at this host's kernel."""
 
-    def __init__(self, underlay: Underlay | None, networks: Networks, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self,
+        underlay: Underlay | None,
+        networks: Networks,
+        endpoints: Sequence[Endpoint],
+        on_the_ordinary_way: Sequence[Endpoint],
+    ) -> None:
         self._underlay, self._networks, self._endpoints = underlay, networks, endpoints
+        self._on_the_ordinary_way = on_the_ordinary_way
         self._ruleset: Any = None
 
     def foreign(self) -> Iterator[tuple[IPNetwork, str]]:
@@ -199,7 +206,7 @@ class _Host:
     def _forwarded(self) -> Iterator[Packet]:
         """A packet to and from another host for each network, as far as there are both."""
         for network, remotes in self._networks:
-            here = next((endpoint for endpoint in self._endpoints if endpoint.network_id == network.id), None)
+            here = next((one for one in self._on_the_ordinary_way if one.network_id == network.id), None)
             for mine in here.addresses if here else ():
                 blocks = (block for remote in remotes or () for block in remote.blocks)
                 theirs = next((block[-1] for block in blocks if block.version == mine.version), None)

@@ -24,7 +24,7 @@ from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
 from driver.kernel.programs import Programs
-from driver.kernel.seen import details_of, link_of
+from driver.kernel.seen import link_of
 from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.one_by_one import one_by_one
@@ -283,5 +283,5 @@ def _explained(what: str) -> Iterator[None]:
 def _objects(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
     for link, raw in ours:
         is_network = link.name.startswith(NETWORK_LINK)
-        yield read_network_link(link.name, details_of(raw)) if is_network else EndpointLink(link.name)
+        yield read_network_link(link, raw) if is_network else EndpointLink(link.name)
         yield LinkState(link.name, link.mtu, link.up)

@@ -1,17 +1,14 @@
-"""The links that belong to a network, through pyroute2: how they are made, changed and read.
-
-Reading one with all that depends on its type takes a millisecond, so what was read is remembered by its bytes."""
+"""The links that belong to a network: made and changed through pyroute2, and read from their bytes."""
 
 import errno
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
-from driver.kernel.seen import details_of
+from driver.kernel.seen import tunnel_of
 from driver.model import mac_of
 from driver.state import BridgeLink, LinkState, TunLink, VxlanLink, WireguardLink
 
@@ -85,12 +82,8 @@ def _attributes(o: VxlanLink | BridgeLink) -> tuple[str, dict[str, Any], dict[st
 
 def tunnels(links: Links) -> dict[str, tuple[int, int]]:
     """VNI and port of every VXLAN device that can be seen from here, by its name."""
-    return {link.name: _vni_and_port(details_of(raw)) for link, raw in links if link.kind == "vxlan"}
-
-
-def _vni_and_port(link: Any) -> tuple[int, int]:
-    data = link.get("linkinfo").get("data")
-    return (data.get("vxlan_id") or 0, data.get("vxlan_port") or 0) if data else (0, 0)
+    found = {link.name: tunnel_of(raw) for link, raw in links if link.kind == "vxlan"}
+    return {name: (tunnel.vni, tunnel.port) for name, tunnel in found.items()}
 
 
 def _occupant(links: Links, o: VxlanLink) -> str:
@@ -102,16 +95,10 @@ def _occupant(links: Links, o: VxlanLink) -> str:
     )
 
 
-def read_network_link(name: str, link: Any) -> VxlanLink | BridgeLink | WireguardLink | TunLink:
-    info = link.get("linkinfo")
-    data = info.get("data") if info else None
-    mac = link.get("address")
-    if info and info.get("kind") == "vxlan" and data:
-        # Somebody else's with our name may have none of these.
-        local = data.get("vxlan_local") or data.get("vxlan_local6") or "0.0.0.0"
-        return VxlanLink(name, data.get("vxlan_id") or 0, ip_address(local), data.get("vxlan_port") or 0, mac)
-    if name.startswith(WIREGUARD_LINK):
-        return WireguardLink(name, alive=bool(info and info.get("kind") == "wireguard"))
-    if info and info.get("kind") == "tun":
-        return TunLink(name)
-    return BridgeLink(name, mac)
+def read_network_link(link: LinkSeen, raw: bytes) -> VxlanLink | BridgeLink | WireguardLink | TunLink:
+    if link.kind == "vxlan":
+        tunnel = tunnel_of(raw)
+        return VxlanLink(link.name, tunnel.vni, tunnel.local, tunnel.port, link.mac)
+    if link.name.startswith(WIREGUARD_LINK):
+        return WireguardLink(link.name, alive=link.kind == "wireguard")
+    return TunLink(link.name) if link.kind == "tun" else BridgeLink(link.name, link.mac)

@@ -41,7 +41,7 @@ class Tables:
     # reading
 
     def links(self) -> list[bytes]:
-        """For `link_of` and `details_of`."""
+        """For `link_of` and `tunnel_of`."""
         return dump_links(self._socket)
 
     def addresses(self) -> list[AddressSeen]:
