@@ -117,7 +117,7 @@ class Membership:
             gateway=options.gateway or GWBRIDGE,
             direct_routing=options.direct_routing or False,
             checksum_offload=options.checksum_offload or "auto",
-            fast_path=options.fast_path is not False,
+            fast_path=options.fast_path or False,
         )
 
     def _refuse_taken(self, options: Options, pools: Sequence[IPNetwork]) -> None:

@@ -43,7 +43,7 @@ class Network:
     host_addresses: tuple[IPAddress, ...]  # this host's own, at most one per pool
     direct_routing: bool = False
     checksum_offload: str = "auto"
-    fast_path: bool = True
+    fast_path: bool = False
     adopted: bool = False  # Docker's own IPAM gives the addresses, with the pool's prefix, on this host alone
     direct: bool = False  # the way out, and published ports, are ours and not docker_gwbridge's
 

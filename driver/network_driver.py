@@ -5,15 +5,13 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 from driver import endpoints, options
 from driver.agreement import network_of, spec_of
 from driver.backends import BACKENDS
 from driver.backends.interface import Underlay
-from driver.errands import Errands
-from driver.errors import BadRequest, DriverError, NetworkConflict
+from driver.errors import BadRequest, DriverError, KernelError, NetworkConflict
 from driver.goal import mtu_of, pool_of
 from driver.journal import Journal
 from driver.kernel import Kernel
@@ -23,6 +21,8 @@ from driver.options import Options
 from driver.plan import Put
 from driver.ports import Ports
 from driver.reconciler import Reconciler
+from driver.remover import Remover
+from driver.state import FastPath
 from store import records
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPNetwork
@@ -59,13 +59,13 @@ class NetworkDriver:
         addresses: Addresses,
         reconciler: Reconciler,
         ports: Ports,
-        errands: Errands,
+        remover: Remover,
         open_kernel: Callable[[], AbstractContextManager[Kernel]] = Kernel,
         resolver: IPAddress | None = None,
     ) -> None:
         """`resolver` is where containers ask for names."""
         self._journal, self._membership, self._addresses = journal, membership, addresses
-        self._reconciler, self._ports, self._errands, self._open_kernel = reconciler, ports, errands, open_kernel
+        self._reconciler, self._ports, self._remover, self._open_kernel = reconciler, ports, remover, open_kernel
         self._resolver = resolver
         self._networks_lock = threading.Lock()
 
@@ -263,8 +263,8 @@ class NetworkDriver:
         mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
         with self._open_kernel() as kernel:
             endpoints.attach(kernel, network, endpoint, mtu)
-        if (fast_path := self._reconciler.fast_path(network, endpoint)) is not None:
-            self._errands.later(partial(Kernel.apply, operation=Put(fast_path)))
+            if (fast_path := self._reconciler.fast_path(endpoint)) is not None:
+                _put_if_possible(kernel, fast_path)
         return endpoints.join_answer(network, endpoint)
 
     def publish_ports(self, network_id: str, endpoint_id: str, ports: Sequence[PortRequest]) -> None:
@@ -300,10 +300,18 @@ class NetworkDriver:
         known = [endpoint for endpoint in self._journal.endpoints(network_id) if endpoint.id == endpoint_id]
         for endpoint in known:
             self._journal.remove_endpoint(endpoint_id)
-            self._errands.later(partial(Kernel.delete_link, name=endpoint.host_link))
+            self._remover.remove(endpoint.host_link)
             self._ports.release(endpoint_id)
             if endpoint.published:
                 self._reconciler.poke()
+
+
+def _put_if_possible(kernel: Kernel, fast_path: FastPath) -> None:
+    """Now, so that the container's first packets take the same way as the next ones."""
+    try:
+        kernel.apply(Put(fast_path))
+    except KernelError as error:
+        log.info("left to the reconciler", extra={"why": error})
 
 
 def _order(data: PoolData) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
 from driver.entries import Key
 from driver.errors import KernelError
-from driver.fast_path.wanted import of_endpoint
+from driver.fast_path.ability import Ability
+from driver.fast_path.wanted import of_links
 from driver.forwarding import Forwarding
 from driver.goal import LocalNetwork, endpoint_objects, goal
 from driver.journal import Journal
@@ -37,7 +38,7 @@ AGAIN = 1.0  # seconds until a pass that broke off is tried again
 class _Right(NamedTuple):
     """A look that found the kernel as it should be. Where nothing of it has changed, no goal need be computed."""
 
-    asked: tuple[Underlay | None, list[LocalNetwork]]  # what the goal followed from
+    asked: tuple[Underlay | None, bool, list[LocalNetwork]]  # what the goal followed from
     seen: State
     equal: State  # the same in the goal's own objects, where it has them: comparing with the next goal takes no time
 
@@ -54,14 +55,13 @@ class Reconciler:
         resolver: IPAddress | None = None,
         open_kernel: Callable[[], Kernel] = Kernel,
         moved: Callable[[], object] = lambda: None,
-        fast: bool = False,
     ) -> None:
         """`view` gives what is known of the other hosts; `dev` and `advertised` are the settings of the underlay;
         `doors` are those beside the kernel's; `resolver` is where containers ask for names; `moved` hears that other
-        hosts must send elsewhere from now on; `fast` is whether the kernel has a fast path."""
+        hosts must send elsewhere from now on."""
         self._journal, self._host, self._view = journal, host, view
         self._dev, self._advertised, self._doors, self._open_kernel = dev, advertised, doors, open_kernel
-        self._resolver, self._fast = resolver, fast
+        self._resolver, self._ability = resolver, Ability()
         self._wanted = threading.Condition()
         self._asked = self._done = 0
         self._stopping = False
@@ -162,10 +162,13 @@ class Reconciler:
         with self._open_kernel() as kernel:
             return kernel.underlay(self._dev, self._advertised)
 
-    def fast_path(self, network: Network, endpoint: Endpoint) -> FastPath | None:
+    def fast_path(self, endpoint: Endpoint) -> FastPath | None:
         """What a container's link gets beside what attaches it; None if its packets go the ordinary way."""
         underlay = self._underlay
-        return of_endpoint(network, underlay, endpoint) if self._fast and underlay else None
+        if underlay is None or not self._ability.works:
+            return None
+        networks = ((network, list(self._journal.endpoints(network.id))) for network in self._journal.networks())
+        return next((o for o in of_links(underlay, networks) if o.dev == endpoint.host_link), None)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -240,17 +243,19 @@ class Reconciler:
         self._known, self._sweep_at = None, time.monotonic() + SWEEP
         errors: list[str] = []
         self._find_underlay(doors.kernel, errors)
+        if any(network.fast_path for network in self._journal.networks()):
+            self._ability.look(doors.kernel)
         failed: dict[Operation, str] = {}
         for _ in range(ROUNDS):
             # The kernel first: whatever link is seen there has its record by the time the records are read.
             actual = doors.read()
             if doors.kernel.rename_back(self._missing(actual)):
                 actual = doors.read()
-            asked = self._underlay, self._admitted()
+            asked = self._underlay, self._ability.works, self._admitted()
             if self._right and (self._right.asked, self._right.seen) == (asked, actual):  # as nearly always
                 self._known = dict(self._right.equal)
                 return errors
-            desired = self._goal(asked[1], actual)
+            desired = self._goal(asked[2], actual)
             operations = plan(actual, desired)
             if not operations:
                 self._right = _Right(asked, actual, {**actual, **desired})
@@ -261,7 +266,10 @@ class Reconciler:
         # What failed because its link went away meanwhile is not wanted any more.
         actual = doors.read()
         operations = plan(actual, self._goal(self._networks(), actual))
-        return errors + [failed[operation] for operation in operations if operation in failed]
+        lasting = [operation for operation in operations if operation in failed]
+        if slow := next((operation for operation in lasting if isinstance(operation.object, FastPath)), None):
+            self._ability.give_up(failed[slow])
+        return errors + [failed[operation] for operation in lasting if not isinstance(operation.object, FastPath)]
 
     def _missing(self, actual: State) -> list[str]:
         """Links of containers that are not there, or not by their names."""
@@ -282,7 +290,7 @@ class Reconciler:
         return networks
 
     def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
-        return goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._fast)
+        return goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:

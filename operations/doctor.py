@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from cluster.conflicts import conflicts
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import EngineNetwork
-from cluster.garbage import Ours
 from driver import nft, sysctl
 from driver.backends.interface import Remote, Underlay
 from driver.errors import KernelError
@@ -62,7 +61,7 @@ class Doctor:
         entries = self._entries(snapshot)
         reached, left_out, unprobed = _reach(underlay, networks, given)
         known, engine_error = self._engine(engine)
-        look = _Host(underlay, networks, ours.endpoints, self._on_the_ordinary_way(ours))
+        look = _Host(underlay, networks, ours.endpoints)
         time.sleep(max(began + WINDOW - time.monotonic(), 0))
         found = set(conflicts(ours, known)) & set(conflicts(see.ours(), known))
         silences = see.reclaimer.silences().items()
@@ -95,16 +94,6 @@ class Doctor:
             rates=_risen(before, _counters()),
             disk=_disk(see.state_dir),
         )
-
-    def _on_the_ordinary_way(self, ours: Ours) -> list[Endpoint]:
-        """Those whose packets meet the rules of others."""
-        networks = {network.id: network for network in ours.networks}
-        fast = self._see.reconciler.fast_path
-        return [
-            endpoint
-            for endpoint in ours.endpoints
-            if endpoint.network_id in networks and fast(networks[endpoint.network_id], endpoint) is None
-        ]
 
     def _entries(self, leases: Snapshot | None) -> dict[str, bytes]:
         """What was last seen below `pools/`, and these."""
@@ -177,15 +166,8 @@ def _elsewhere(attached: Mapping[str, records.Endpoint], host: str, network: Net
 class _Host:
     """A look at this host's kernel."""
 
-    def __init__(
-        self,
-        underlay: Underlay | None,
-        networks: Networks,
-        endpoints: Sequence[Endpoint],
-        on_the_ordinary_way: Sequence[Endpoint],
-    ) -> None:
+    def __init__(self, underlay: Underlay | None, networks: Networks, endpoints: Sequence[Endpoint]) -> None:
         self._underlay, self._networks, self._endpoints = underlay, networks, endpoints
-        self._on_the_ordinary_way = on_the_ordinary_way
         self._ruleset: Any = None
 
     def foreign(self) -> Iterator[tuple[IPNetwork, str]]:
@@ -206,7 +188,7 @@ class _Host:
     def _forwarded(self) -> Iterator[Packet]:
         """A packet to and from another host for each network, as far as there are both."""
         for network, remotes in self._networks:
-            here = next((one for one in self._on_the_ordinary_way if one.network_id == network.id), None)
+            here = next((endpoint for endpoint in self._endpoints if endpoint.network_id == network.id), None)
             for mine in here.addresses if here else ():
                 blocks = (block for remote in remotes or () for block in remote.blocks)
                 theirs = next((block[-1] for block in blocks if block.version == mine.version), None)

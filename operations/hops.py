@@ -44,7 +44,6 @@ class Found:
     remote: Remote | None  # the other host
     drops: tuple[Drop, ...]  # by others' rules on this host
     own_drops: Mapping[str, int]  # by our own, while this probed
-    fast: bool  # A's packets take the fast path
     way: Way | str | None  # from A's link
     missing: tuple[Object, ...]  # entries of the kernel that should be there
     refusal: str | None  # why the backend cannot reach that host
@@ -97,8 +96,6 @@ def _silent(found: Found) -> bool:
 def policy(found: Found) -> Hop:
     name, certain = "policy", [drop for drop in found.drops if drop.certain]
     for drop in certain:
-        if found.fast and found.end_to_end:
-            return Hop(name, OK, f"the fast path leads past {drop}")
         cure = f"remove it, or accept these packets before it: `nft -a list chain {drop.chain}`"
         return Hop(name, WRONG, f"{drop} on this host drops packets between the two", cure)
     dropped = {reason: count for reason, count in found.own_drops.items() if count}

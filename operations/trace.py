@@ -118,7 +118,6 @@ class Tracer:
             remote=remote if target is None else None,
             drops=tuple(_drops(network, a, pair.mine, b, target)),
             own_drops={reason: count - before.get(reason, count) for reason, count in after.items()},
-            fast=see.reconciler.fast_path(network, a.endpoint) is not None,
             way=_way(a, pair.mine, b),
             missing=_missing(network, see.host, underlay, remote),
             refusal=BACKENDS[network.backend].refusal(underlay, remote) if underlay and remote else None,

@@ -8,10 +8,9 @@ from cluster.agent import Worker
 from cluster.watch import Watch
 from driver.backends import BACKENDS
 from driver.doors import Door
-from driver.errands import Errands
 from driver.forwarders import Forwarders
 from driver.journal import Journal
-from driver.kernel import KeptKernel, Kernel, Notices
+from driver.kernel import KeptKernel, Notices
 from driver.listener import Listener
 from driver.membership import Membership
 from driver.network_driver import NetworkDriver
@@ -19,6 +18,7 @@ from driver.nft import RuleNotices
 from driver.offload import Offloads
 from driver.ports import Ports
 from driver.reconciler import Reconciler
+from driver.remover import Remover
 from driver.wireguard import WireguardDoor
 from driver.wireguard_key import HostKey
 from plugin.addressing import Addressing
@@ -47,27 +47,18 @@ def assemble_forwarding(
     key = HostKey(settings.state_dir / "wireguard.key")
     doors: list[Door] = [Offloads(), WireguardDoor(key), Forwarders(settings.state_dir)]
     where = settings.iface, settings.address
-    fast = _has_fast_path()
-    reconciler = Reconciler(networks, settings.host, watch.view, *where, doors, settings.dns, moved=moved, fast=fast)
+    reconciler = Reconciler(networks, settings.host, watch.view, *where, doors, settings.dns, moved=moved)
     ports, encrypted = Ports(networks.all_endpoints), settings.encryption == REQUIRED
     if encrypted:
         _tell_of_plaintext(networks)
     membership = Membership(
         store, settings.host, settings.backend, key.public, encryption_required=encrypted, announced=watch.shows
     )
-    errands, kernel = Errands(KeptKernel(), reconciler.poke), KeptKernel()
-    driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, errands, kernel, settings.dns)
+    remover, kernel = Remover(KeptKernel(), reconciler.poke), KeptKernel()
+    driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, kernel, settings.dns)
     listener = Listener(reconciler.poke, lambda: Notices(None, reconciler.expects, networks.has_link))
     rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
-    return Forwarding(reconciler, driver, [ports, reconciler, errands, listener, rules])
-
-
-def _has_fast_path() -> bool:
-    with Kernel() as kernel:
-        why_not = kernel.fast_path_refusal()
-    if why_not is not None:
-        log.warning("no fast path: all packets take the ordinary way", extra={"why": why_not})
-    return why_not is None
+    return Forwarding(reconciler, driver, [ports, reconciler, remover, listener, rules])
 
 
 def _tell_of_plaintext(networks: Journal) -> None:

@@ -125,7 +125,7 @@ class NetworkSpec:
     gateway: str = "gwbridge"  # which way out of the cluster: Docker's bridge, or "direct" by our own translation
     direct_routing: bool = False  # vxlan: plain routes between hosts on one link
     checksum_offload: str = "auto"  # vxlan: `on`, `off`, or as each host thinks best
-    fast_path: bool = True  # packets within the network go past the hosts' rules, where their kernels can do that
+    fast_path: bool = False  # packets within the network go past the hosts' rules, where their kernels can do that
     closing: bool = False  # see store.shared
 
 

@@ -6,7 +6,7 @@ ordinary way: rules, reverse-path filters, ICMP errors. So does what has to be t
 not send to by the same link, a hop limit that is used up, a packet that is too large where it goes on.
 
 One program for both ways and all links. From a container, the route leads to the tunnel or to the underlay; from there,
-to the container. The neighbour's entry is looked up, kept fresh and if need be made, as for any packet that is routed.
+to the container. The neighbour's entry is kept fresh, as for any packet that is routed.
 
 Helpers and structures: bpf-helpers(7); linux/bpf.h, `__sk_buff`, `bpf_fib_lookup` and `bpf_redir_neigh`."""
 
@@ -51,7 +51,7 @@ ORDINARY_WAY = -1  # TC_ACT_UNSPEC: as if there were no program
 # On the stack, by their distance from its top: bpf_fib_lookup, bpf_redir_neigh, the MTU that is told unasked, and the
 # hop limit that is left.
 ROUTE, ROUTE_SIZE = -64, 64
-ROUTE_IFINDEX, ROUTE_SOURCE, ROUTE_DESTINATION = ROUTE + 8, ROUTE + 16, ROUTE + 32
+ROUTE_IFINDEX, ROUTE_SOURCE, ROUTE_DESTINATION, ROUTE_FROM, ROUTE_TO = (ROUTE + at for at in (8, 16, 32, 52, 58))
 HOP, HOP_SIZE = -84, 20
 HOP_ADDRESS = HOP + 4
 MTU = -88
@@ -59,6 +59,7 @@ HOPS_LEFT = -96
 
 PACKET, LINK, TOLD = R6, R9, R8  # registers that calls leave alone: __sk_buff, its link's number, ...
 BYTES = R7  # ... and where its bytes begin
+ETHERNET = 14  # bytes before the header
 ORDINARY = "the ordinary way"
 
 
@@ -70,6 +71,7 @@ class Layout:
     protocol: bytes  # Ethernet's number for it
     family: int  # the address family of Linux
     end: int
+    start: int | None  # what it must begin with: version and length of a header without options
     hop_limit: int
     checksum: int | None  # of the header, right behind the hop limit and another byte
     source: int
@@ -78,8 +80,10 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout(4, b"\x08\x00", family=2, end=34, hop_limit=22, checksum=24, source=26, destination=30, words=1),
-    Layout(6, b"\x86\xdd", family=10, end=54, hop_limit=21, checksum=None, source=22, destination=38, words=4),
+    Layout(4, b"\x08\x00", family=2, end=34, start=0x45, hop_limit=22, checksum=24, source=26, destination=30, words=1),
+    Layout(
+        6, b"\x86\xdd", family=10, end=54, start=None, hop_limit=21, checksum=None, source=22, destination=38, words=4
+    ),
 )
 
 
@@ -112,15 +116,18 @@ def _family(code: Code, layout: Layout, groups: Sequence[Sequence[IPNetwork]]) -
     code.copy(R1, BYTES)
     code.add(R1, layout.end)
     code.jump_beyond(R1, TOLD, ORDINARY)
+    if layout.start is not None:
+        code.load(BYTE, R1, BYTES, ETHERNET)
+        code.jump(R1, UNEQUAL, layout.start, ORDINARY)
     code.load(BYTE, R1, BYTES, layout.hop_limit)
     for used_up in (0, 1):
         code.jump(R1, EQUAL, used_up, ORDINARY)
     _within(code, layout, groups)
     # Where the source is reached: by the link it came from, or it is not the source's.
-    _route(code, layout, source=layout.destination, destination=layout.source)
+    _route(code, layout, source=layout.destination, destination=layout.source, known=False)
     code.load(WORD, R1, R10, ROUTE_IFINDEX)
     code.jump_by(R1, UNEQUAL, LINK, ORDINARY)
-    _route(code, layout, source=layout.source, destination=layout.destination)
+    _route(code, layout, source=layout.source, destination=layout.destination, known=True)
     code.load(WORD, R1, R10, ROUTE_IFINDEX)
     code.jump_by(R1, EQUAL, LINK, ORDINARY)
     _fits(code)
@@ -159,8 +166,9 @@ def _in_any(code: Code, address: int, pools: Sequence[IPNetwork], names: Iterato
     code.label(found)
 
 
-def _route(code: Code, layout: Layout, source: int, destination: int) -> None:
-    """Ask the kernel for the way of such a packet: ROUTE_IFINDEX, and the next hop as ROUTE_DESTINATION."""
+def _route(code: Code, layout: Layout, source: int, destination: int, *, known: bool) -> None:
+    """Ask the kernel for the way of such a packet: ROUTE_IFINDEX, the next hop as ROUTE_DESTINATION, and if it must be
+    `known` also both ends' MACs. One that is not, or does not answer, goes the ordinary way, which asks and tells."""
     for at in range(0, ROUTE_SIZE, 8):
         code.store_number(DOUBLE, R10, ROUTE + at, 0)
     code.store_number(BYTE, R10, ROUTE, layout.family)
@@ -178,8 +186,13 @@ def _route(code: Code, layout: Layout, source: int, destination: int) -> None:
     code.call(FIB_LOOKUP)
     there = f"IPv{layout.version} to {destination}"
     code.jump(R0, EQUAL, FOUND, there)
-    code.jump(R0, UNEQUAL, NEIGHBOUR_UNKNOWN, ORDINARY)  # unknown yet: sending there makes it known
+    if known:
+        code.go(ORDINARY)
+    else:
+        code.jump(R0, UNEQUAL, NEIGHBOUR_UNKNOWN, ORDINARY)
     code.label(there)
+    code.load(BYTE, R1, R10, ROUTE)
+    code.jump(R1, UNEQUAL, layout.family, ORDINARY)  # IPv4 by a router with IPv6
 
 
 def _fits(code: Code) -> None:
@@ -208,16 +221,15 @@ def _count_down(code: Code, layout: Layout) -> None:
         code.set(R2, layout.checksum)
         code.set(R5, 2)
         code.call(REPLACE_CHECKSUM)
-    code.copy(R1, PACKET)
-    code.set(R2, layout.hop_limit)
-    code.copy(R3, R10)
-    code.add(R3, HOPS_LEFT)
-    code.set(R4, 1)
-    code.set(R5, 0 if layout.checksum is not None else RECOMPUTE)  # two changes that cancel each other out, or one
-    code.call(STORE_BYTES)
+    # Two changes that cancel each other out, or one.
+    _store(code, layout.hop_limit, HOPS_LEFT, 1, 0 if layout.checksum is not None else RECOMPUTE)
 
 
 def _leave(code: Code, layout: Layout) -> None:
+    """The frame has its new MACs before the kernel writes them once more: it takes the old ones for a part of what the
+    network card has summed up, and the new ones out of that sum."""
+    for at, mac in ((0, ROUTE_TO), (6, ROUTE_FROM)):
+        _store(code, at, mac, 6)
     for at in range(0, HOP_SIZE, 4):
         code.store_number(WORD, R10, HOP + at, 0)
     code.store_number(WORD, R10, HOP, layout.family)
@@ -231,6 +243,17 @@ def _leave(code: Code, layout: Layout) -> None:
     code.set(R4, 0)
     code.call(REDIRECT_NEIGH)
     code.exit()
+
+
+def _store(code: Code, at: int, source: int, length: int, flags: int = 0) -> None:
+    """So many bytes of the stack into the packet."""
+    code.copy(R1, PACKET)
+    code.set(R2, at)
+    code.copy(R3, R10)
+    code.add(R3, source)
+    code.set(R4, length)
+    code.set(R5, flags)
+    code.call(STORE_BYTES)
 
 
 def _number(value: bytes) -> int:

@@ -19,16 +19,23 @@ LICENSE = b"GPL"  # of the few instructions that are loaded: some helpers are fo
 
 def load(code: bytes, name: str) -> int:
     """A classifier, as an open file: the caller closes it. KernelError where the kernel takes none like it."""
-    call = number_of_call()
-    text, licence, said = (ctypes.create_string_buffer(value, len(value) + 1) for value in (code, LICENSE, bytes(LOG)))
-    where = ctypes.addressof
-    instructions = len(code) // INSTRUCTION_SIZE
-    wanted = (SCHED_CLS, instructions, where(text), where(licence), 1, LOG, where(said), 0, 0, name.encode(), 0, 0)
+    file, error, _ = _load(code, name, 0)
+    if file < 0:
+        _, _, said = _load(code, name, LOG)  # what it says of a good program may not fit, and then it refuses that
+        raise KernelError(_explained(error, said))
+    return file
+
+
+def _load(code: bytes, name: str, room: int) -> tuple[int, int, str]:
+    """The file, or a negative number and an errno; and with room for it, what the verifier says."""
+    text, licence = (ctypes.create_string_buffer(value, len(value) + 1) for value in (code, LICENSE))
+    said = ctypes.create_string_buffer(room + 1)
+    where, instructions = ctypes.addressof, len(code) // INSTRUCTION_SIZE
+    log = (1, room, where(said)) if room else (0, 0, 0)
+    wanted = (SCHED_CLS, instructions, where(text), where(licence), *log, 0, 0, name.encode(), 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
-    loaded = libc.syscall(call, PROG_LOAD, ctypes.create_string_buffer(LOAD.pack(*wanted)), LOAD.size)
-    if loaded < 0:
-        raise KernelError(_explained(ctypes.get_errno(), said.value.decode(errors="replace")))
-    return int(loaded)
+    file = libc.syscall(number_of_call(), PROG_LOAD, ctypes.create_string_buffer(LOAD.pack(*wanted)), LOAD.size)
+    return int(file), ctypes.get_errno(), said.value.decode(errors="replace")
 
 
 def number_of_call() -> int:

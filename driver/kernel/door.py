@@ -3,10 +3,11 @@
 Errors leave as KernelError, with the operation as an operator would type it."""
 
 import errno
+import os
 import socket
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_network
 from itertools import groupby
@@ -24,6 +25,7 @@ from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
 from driver.kernel.programs import Programs
+from driver.kernel.rawsocket import RawSocket
 from driver.kernel.seen import link_of
 from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
@@ -32,7 +34,8 @@ from driver.plan import Operation, Put
 from driver.state import Address, BridgeLink, EndpointLink, FastPath, LinkState, Object, State, VxlanLink, state_of
 from store.ip import IPAddress, IPNetwork
 
-PROBE = "flcprobe"  # like a container's link, whose coming and going concerns nobody
+PROBE = "flcp"  # like a container's link, whose coming and going concerns nobody
+NETLINK_XFRM, GET_POLICY = 6, 0x15  # linux/xfrm.h
 SAMPLE = ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")
 
 
@@ -214,15 +217,31 @@ class Kernel:
     def fast_path_refusal(self) -> str | None:
         """Why this kernel has no fast path, or does not let this process make one; None if it works: on a link of our
         own, for a moment."""
+        probe = f"{PROBE}{os.getpid()}"
         try:
-            with _explained(f"+ link {PROBE} type veth"):
-                add_link(self._ip, PROBE, kind="veth", peer={"ifname": f"{PROBE}2"})
-            self.apply(Put(FastPath(PROBE, "probe", program((SAMPLE,)))))
+            with _explained(f"+ link {probe} type veth"):
+                add_link(self._ip, probe, kind="veth", peer={"ifname": f"{probe}b"})
+            self.apply(Put(FastPath(probe, "probe", program((SAMPLE,)))))
         except KernelError as error:
             return str(error)
         finally:
-            self.delete_link(PROBE)
+            with suppress(KernelError):
+                self.delete_link(probe)
         return None
+
+    def has_ipsec(self) -> bool:
+        """Whether packets of this host meet policies of IPsec."""
+        with _explained("reading the policies of IPsec"):
+            try:
+                policies = RawSocket(self._netns, NETLINK_XFRM)
+            except OSError as error:
+                if error.errno == errno.EPROTONOSUPPORT:
+                    return False
+                raise
+            try:
+                return bool(policies.dump(GET_POLICY, b""))
+            finally:
+                policies.close()
 
     # the host's own network
 

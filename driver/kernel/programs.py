@@ -22,7 +22,8 @@ NEW_QDISC, GET_QDISC = 36, 38
 NEW_FILTER, DEL_FILTER, GET_FILTER = 44, 45, 46
 TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
 KIND, OPTIONS = 1, 2
-PROGRAM_FD, PROGRAM_NAME, FLAGS, DIRECT_ACTION = 6, 7, 8, 1
+PROGRAM_FD, PROGRAM_NAME, FLAGS, CARD_FLAGS = 6, 7, 8, 9
+DIRECT_ACTION, NOT_ON_THE_CARD = 1, 1
 CLSACT_HANDLE, CLSACT_PARENT, INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
 PRIORITY = 0xFF00  # after everybody's: what is redirected is seen by no classifier behind
 NUMBER = 1  # of our classifier among those of its priority
@@ -38,7 +39,7 @@ class Programs:
 
     def __init__(self, netns: str | None = None) -> None:
         self._netns = netns
-        self._found: dict[int, tuple[float, str | None]] = {}  # digests by link, and when they were read
+        self._found: dict[int, tuple[float, str]] = {}  # digests by link, and when they were read
         self._files: dict[bytes, int] = {}  # loaded programs
 
     @cached_property
@@ -72,10 +73,11 @@ class Programs:
 
     def _digest(self, index: int) -> str | None:
         now = time.monotonic()
-        read_at, digest = self._found.get(index, (float("-inf"), None))
-        if now - read_at > REMEMBERED:
-            filters = self._socket.dump(GET_FILTER, TCMSG.pack(0, index, 0, INGRESS, 0))
-            digest = next(filter(None, map(_digest_of, filters)), None)
+        if index in self._found and now - self._found[index][0] < REMEMBERED:
+            return self._found[index][1]
+        filters = self._socket.dump(GET_FILTER, TCMSG.pack(0, index, 0, INGRESS, 0))
+        digest = next(filter(None, map(_digest_of, filters)), None)
+        if digest is not None:
             self._found[index] = now, digest
         return digest
 
@@ -84,6 +86,7 @@ class Programs:
         options = wire.attribute(PROGRAM_FD, wire.U32.pack(self._file(o.code)))
         options += wire.attribute(PROGRAM_NAME, f"{PREFIX}{o.digest}\0".encode())
         options += wire.attribute(FLAGS, wire.U32.pack(DIRECT_ACTION))
+        options += wire.attribute(CARD_FLAGS, wire.U32.pack(NOT_ON_THE_CARD))
         classifier = TCMSG.pack(0, index, NUMBER, INGRESS, INFO) + wire.attribute(KIND, b"bpf\0")
         classifier += wire.attribute(OPTIONS, options)
         qdisc = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT_PARENT, 0) + wire.attribute(KIND, b"clsact\0")

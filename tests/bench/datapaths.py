@@ -15,7 +15,7 @@ from tests.lab.docker_host import DockerHost
 from tests.lab.processes import Daemon
 
 HOST, BRIDGE, OVERLAY, FLANNEL = "the hosts' own", "Docker bridge", "Docker overlay", "flannel's layout"
-ORDINARY = {backend: f"{backend} by the rules" for backend in ("vxlan", "host-gw")}  # without the fast path
+FAST = {backend: f"{backend}, fast path" for backend in ("vxlan", "host-gw")}
 IPERF, SOCKPERF, CONNECTIONS = 5201, 11111, 5202
 CONNECTIONS_PROGRAM = str(Path(__file__).with_name("connections.py"))
 SERVERS = {
@@ -102,7 +102,7 @@ class Ways:
         ways.add(OVERLAY, lambda: overlay(one, other))
         ways.add(FLANNEL, lambda: flannel(one, other))
         options: dict[str, tuple[str, ...]] = {backend: ("-o", f"backend={backend}") for backend in BACKENDS}
-        options |= {name: (*options[backend], "-o", "fast-path=false") for backend, name in ORDINARY.items()}
+        options |= {name: (*options[backend], "-o", "fast-path=true") for backend, name in FAST.items()}
         for number, (name, given) in enumerate(options.items()):
             ways.add(name, lambda: ours(cluster, f"path-{number}", given, f"10.{230 + number}.0.0/18"))  # noqa: B023 (called at once)
         return ways

@@ -40,7 +40,10 @@ def network(number: int, backend: str, *, direct: bool = False) -> Network:
     pools = (ip_network(f"10.{240 + number}.0.0/18"), ip_network(f"fd77:{number}::/64"))
     gateways = tuple(pool[1] for pool in pools)
     port = 8479 if backend == "vxlan" else 0
-    return Network(f"n{number}", pools, gateways, backend, 7 + number, port, None, False, (), direct=direct)
+    fast = backend in ("vxlan", "host-gw")
+    return Network(
+        f"n{number}", pools, gateways, backend, 7 + number, port, None, False, (), direct=direct, fast_path=fast
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The program on links, in real kernels: who takes the fast path, who must not, and how it is kept on its links."""
 
 import ctypes
+import fcntl
 import json
 import socket
 import struct
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from driver.errors import KernelError
 from driver.fast_path.program import program
-from driver.fast_path.wanted import of_links
+from driver.fast_path.wanted import MOST, of_links
 from driver.goal import LocalNetwork
 from driver.kernel import bpf
 from driver.model import Endpoint, Network
@@ -69,12 +71,12 @@ def on_the_ordinary_way(host: NamespaceHost) -> int:
     return sum(each["counter"]["packets"] for rule in rules for each in rule if "counter" in each)
 
 
-def send(sender: Place, receiver: Place, version: int, packets: int) -> int:
+def send(sender: Place, receiver: Place, version: int, packets: int, payload: bytes = b"hello") -> int:
     """How many arrive."""
     with receiver.listen(version) as arriving, udp_socket(sender.namespace, sender.addresses[version == 6]) as leaving:
         for _ in range(packets):
-            leaving.sendto(b"hello", arriving.getsockname()[:2])
-        return sum(arriving.recv(100) == b"hello" for _ in range(packets))
+            leaving.sendto(payload, arriving.getsockname()[:2])
+        return sum(arriving.recv(2000) == payload for _ in range(packets))
 
 
 def second_container(net: Net) -> Place:
@@ -172,10 +174,42 @@ def drain(connection: socket.socket) -> int:
         return sum(iter(lambda: len(connection.recv(1 << 16)), 0))
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_sums_that_the_receiving_host_made_stay_right(net: Net, version: int) -> None:
+    """Where the sender's card leaves nothing open, the receiving host sums a packet up, and the container compares."""
+    for host in net.hosts:
+        inside(host.name, partial(set_checksum_offload, "eth0", on=False))
+    one, other = net.places[0][0], net.places[1][0]
+    assert send(one, other, version, 1) == send(other, one, version, 1) == 1
+    watch_the_ordinary_way(net.hosts[1])
+    assert send(one, other, version, PACKETS, bytes(1000)) == PACKETS
+    assert on_the_ordinary_way(net.hosts[1]) == 0
+
+
+def set_checksum_offload(link: str, *, on: bool) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        value = ctypes.create_string_buffer(struct.pack("=II", 0x17, on))  # ETHTOOL_STXCSUM
+        fcntl.ioctl(door, 0x8946, struct.pack("16sP16x", link.encode(), ctypes.addressof(value)))  # SIOCETHTOOL
+
+
+def test_a_host_that_does_not_answer_is_told_of(two_hosts: Hosts) -> None:
+    with connected(two_hosts, "host-gw") as net:
+        sender, receiver = net.places[0][0], net.places[1][0]
+        assert send(sender, receiver, 4, 1) == 1
+        for words in (["link", "set", "eth0", "arp", "off"], ["link", "set", "eth0", "address", "02:00:00:00:99:99"]):
+            two_hosts[1].ip(*words)
+        two_hosts[0].ip("neigh", "flush", "dev", "eth0")
+        with inside(sender.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as calling:
+            calling.settimeout(20)
+            with pytest.raises(OSError, match="No route to host"):
+                calling.connect((receiver.addresses[0], PORT))
+
+
 # --- every decision of the program, asked of the kernel packet by packet
 
 LINKS = "flv00aaaaaaaaa", "flv01aaaaaaaaa", "fl.7", "fl.8", "eth0"
 MINE, MATE, OTHERS = endpoint(0, 0), endpoint(1, 0), endpoint(0, 1)
+CONTAINER = "02:00:00:00:00:05"
 STRANGER = "02:00:00:00:00:77"  # a MAC that no link here has
 NETS = tuple(network(number, "vxlan") for number in (0, 1))
 
@@ -235,6 +269,9 @@ def test_each_packet_is_taken_or_left_as_the_routes_say(two_hosts: Hosts) -> Non
     pairs = versions.flatmap(lambda version: st.tuples(*[st.sampled_from(list(reached_by(version)))] * 2))
 
     with connected(two_hosts, "vxlan"):
+        for address, link in (reached_by(4) | reached_by(6)).items():
+            if link and link.startswith("flv"):
+                two_hosts[0].ip("neigh", "replace", str(address), "lladdr", CONTAINER, "dev", link)
         judge = inside(two_hosts[0].name, lambda: Judge(two_hosts[0]))
 
         @settings(max_examples=1500, deadline=None)
@@ -242,9 +279,13 @@ def test_each_packet_is_taken_or_left_as_the_routes_say(two_hosts: Hosts) -> Non
         def agrees(pair: tuple[IPAddress, IPAddress], arriving: str, hops: int, mine: bool) -> None:
             source, target = pair
             to = judge.mac(arriving) if mine else STRANGER
-            leaving = frame_of(with_hops(source, target, max(hops - 1, 0)), to)
             taken = judge.takes(frame_of(with_hops(source, target, hops), to), arriving)
-            assert taken == (leaving if is_fast(source, target, arriving, hops, mine) else None)
+            if is_fast(source, target, arriving, hops, mine):
+                assert taken is not None
+                assert taken[6:12].hex(":") == judge.mac(reached_by(source.version)[target] or "")
+                assert taken[12:] == frame_of(with_hops(source, target, hops - 1), to)[12:]
+            else:
+                assert taken is None
 
         inside(two_hosts[0].name, agrees)
 
@@ -259,14 +300,16 @@ def with_hops(source: IPAddress, target: IPAddress, hops: int) -> bytes:
     return bytes(packet)
 
 
-def test_what_holds_no_ip_is_left(two_hosts: Hosts) -> None:
+def test_what_holds_no_ip_or_has_options_is_left(two_hosts: Hosts) -> None:
     with connected(two_hosts, "vxlan"):
         judge = inside(two_hosts[0].name, lambda: Judge(two_hosts[0]))
         packet = udp_packet(str(MINE.addresses[0]), str(MATE.addresses[0]), PORT, b"hello")
         frame = frame_of(packet, judge.mac(LINKS[0]))
-        other = frame[:12] + b"\x88\xb5" + frame[14:]  # for experiments, IEEE 802
-        taken = [inside(two_hosts[0].name, partial(judge.takes, each, LINKS[0])) for each in (frame, other)]
-        assert [each is not None for each in taken] == [True, False]
+        of_another_kind = frame[:12] + b"\x88\xb5" + frame[14:]  # for experiments, IEEE 802
+        with_options = frame[:14] + b"\x46" + frame[15:]
+        frames = frame, of_another_kind, with_options
+        taken = [inside(two_hosts[0].name, partial(judge.takes, each, LINKS[0])) for each in frames]
+        assert [each is not None for each in taken] == [True, False, False]
 
 
 # --- how it is kept
@@ -304,6 +347,8 @@ def test_the_underlays_follows_its_networks_while_packets_flow(two_hosts: Hosts)
         assert only != paths(host)["eth0"]
         host.kernel.apply(Put(only))
         assert paths(host)["eth0"] == only
+        for number in (0, 1):  # neighbours are known then
+            assert send(net.places[0][number], net.places[1][number], 4, 1) == 1
         watch_the_ordinary_way(host)
         for number, ordinary in ((0, 0), (1, PACKETS)):
             assert send(net.places[1][number], net.places[0][number], 4, PACKETS) == PACKETS
@@ -329,6 +374,19 @@ def test_classifiers_of_others_stay_and_come_first(two_hosts: Hosts, qdisc: str)
         host.kernel.apply(Drop(path))
     assert host.run("tc", "filter", "show", "dev", "eth0", "ingress").stdout == before
     assert paths(host) == {}
+
+
+def test_a_program_for_very_many_networks_is_believed(two_hosts: Hosts) -> None:
+    many = tuple((ip_network(f"10.{number}.0.0/16"), ip_network(f"fd77:{number:x}::/64")) for number in range(MOST))
+    two_hosts[0].kernel.apply(Put(FastPath("eth0", "many", program(many))))
+    assert paths(two_hosts[0])["eth0"].digest == "many"
+
+
+def test_a_host_with_policies_of_ipsec_is_known(two_hosts: Hosts) -> None:
+    host = two_hosts[0]
+    assert not host.kernel.has_ipsec()
+    host.ip(*["xfrm", "policy", "add", "src", "10.240.0.0/18", "dst", "10.240.0.0/18", "dir", "out", "action", "block"])
+    assert host.kernel.has_ipsec()
 
 
 def test_a_process_that_may_load_no_program_says_so(two_hosts: Hosts) -> None:

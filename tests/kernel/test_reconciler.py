@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -17,7 +18,7 @@ from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
 from driver.model import Endpoint, Network
 from driver.reconciler import Reconciler
-from driver.state import State
+from driver.state import FastPath, State
 from driver.view import View
 from store import records
 from store.codec import encode
@@ -150,10 +151,10 @@ def test_a_look_comes_in_time_however_often_others_tell_something(bed: Bed, monk
 def test_a_look_that_finds_what_the_last_one_left_computes_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = 0
 
-    def counted(*arguments: Any) -> State:
+    def counted(*arguments: Any, **options: Any) -> State:
         nonlocal computed
         computed += 1
-        return goal(*arguments)
+        return goal(*arguments, **options)
 
     monkeypatch.setattr("driver.reconciler.goal", counted)
     bed.reconciler.settle(["fl.7"])
@@ -260,3 +261,32 @@ def test_harm_to_a_containers_link_is_healed_before_the_next_sweep(listening: Be
     before = state()
     listening.host.ip(*harm.format(dev=dev).split())
     assert soon(lambda: state() == before), before ^ state()
+
+
+def fast_paths(host: NamespaceHost) -> set[str]:
+    with Kernel(host.name) as kernel:  # one that remembers nothing
+        return {o.dev for o in kernel.read().values() if isinstance(o, FastPath)}
+
+
+def test_a_network_has_its_fast_path_unless_the_host_has_policies_of_ipsec(bed: Bed) -> None:
+    bed.journal.put_network(replace(NET, fast_path=True, direct_routing=True))
+    bed.reconciler.settle(["fl.7"])
+    assert fast_paths(bed.host) == {"fl.7", "eth0"}
+    bed.host.ip(
+        *["xfrm", "policy", "add", "src", "10.240.0.0/18", "dst", "10.240.0.0/18", "dir", "out", "action", "block"]
+    )
+    bed.reconciler.settle(["fl.7"])
+    assert fast_paths(bed.host) == set()
+    bed.host.ip("xfrm", "policy", "flush")
+    bed.reconciler.settle(["fl.7"])
+    assert fast_paths(bed.host) == {"fl.7", "eth0"}
+
+
+def test_a_fast_path_that_one_link_refuses_is_given_up_on_all_and_is_no_fault(bed: Bed) -> None:
+    """Somebody shares the classifiers of that link with other links."""
+    assert bed.host.run("tc", "qdisc", "add", "dev", "eth0", "ingress_block", "7", "clsact").returncode == 0
+    bed.journal.put_network(replace(NET, fast_path=True, direct_routing=True))
+    for _ in range(2):  # the second pass takes away what the first one put
+        bed.reconciler.settle(["fl.7"])
+    assert fast_paths(bed.host) == set()
+    assert bed.reconciler.faults() == []

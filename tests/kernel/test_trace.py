@@ -75,7 +75,7 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         watch=SimpleNamespace(view=lambda: SimpleNamespace(remotes=lambda n, host: by_id[n.id], entries={})),
         tenancy=SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None, period=50.0, retelling=False),
         reclaimer=SimpleNamespace(silences=dict),
-        reconciler=SimpleNamespace(faults=list, underlay_seen=here, fast_path=lambda *_: None),
+        reconciler=SimpleNamespace(faults=list, underlay_seen=here),
         conflicts=None,
         collector=SimpleNamespace(suspected=list),
         engine=SimpleNamespace(networks=lambda: names, pid_of=lambda name: pids.get(name)),

@@ -364,3 +364,9 @@ class Keeper:
             lab.__exit__(type(error), error, error.__traceback__)
             raise
         return cluster
+
+
+def fast_links(host: DockerHost) -> list[str]:
+    """The links of the host whose packets can take the fast path."""
+    links = host.run("sh", "-c", "ls /sys/class/net").split()
+    return [link for link in links if "flannelpy" in host.run("tc", "filter", "show", "dev", link, "ingress")]

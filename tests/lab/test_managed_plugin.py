@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import managed, requirements
-from tests.lab.cluster import FLANNELPY, POOL, Cluster, PingStream, side_by_side
+from tests.lab.cluster import FLANNELPY, POOL, Cluster, PingStream, fast_links, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import PLUGIN_SOCKET
 from tests.lab.lab import Lab
@@ -39,10 +39,11 @@ def test_the_managed_plugin_from_its_build_to_its_removal(cluster: Cluster, tmp_
     )
 
     # Typed without a tag; the other host gets it from the agent, through the Engine's API.
-    one.docker("network", "create", *FLANNELPY, "--subnet", POOL, "web")
+    one.docker("network", "create", *FLANNELPY, "-o", "fast-path=true", "--subnet", POOL, "web")
     wait_until("the network on the other host", lambda: other.docker_ok("network", "inspect", "web"), timeout=15)
     first, second = cluster.run_everywhere(1, "web")
     assert cluster.unreached([first, second]) == []
+    assert [len(fast_links(host)) for host in cluster.hosts] == [2, 2]
 
     # The commands, installed on the host, talk to the plugin.
     assert one.name in one.flannelpy_command("status")

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from tests.lab.cluster import FLANNELPY, POOL, POOL6, Cluster, Container, Keeper, PingStream, ask_from
+from tests.lab.cluster import FLANNELPY, POOL, POOL6, Cluster, Container, Keeper, PingStream, ask_from, fast_links
 from tests.lab.docker_host import DockerHost
 
 MTU = {"vxlan": 1450, "host-gw": 1500, "udp": 1456}
@@ -151,3 +151,24 @@ def test_hosts_on_one_link_need_no_tunnel_with_direct_routing(cluster: Cluster) 
         for address in there.addresses:
             assert " dev eth0 " in here.host.run("ip", "route", "get", address)
     assert " mtu 1450 " in one.run("ip", "link", "show", "eth0")
+
+
+@pytest.mark.parametrize(("backend", "entrance"), [("vxlan", "fl."), ("host-gw", "eth")])
+def test_with_a_fast_path_containers_reach_each_other_past_a_rule_of_their_hosts(
+    cluster: Cluster, backend: str, entrance: str
+) -> None:
+    options = ("-o", f"backend={backend}", "-o", "fast-path=true", "--ipv6")
+    cluster.create("fast", *options, "--subnet", POOL, "--subnet", POOL6)
+    one, other = cluster.run_everywhere(1, "fast")
+    assert cluster.unreached([one, other]) == []
+    for host in cluster.hosts:
+        assert sorted(link[:3] for link in fast_links(host)) == sorted([entrance, "flv"])
+        rule = "type filter hook forward priority -10; tcp dport 80 drop;"
+        host.run("nft", "-f", "-", stdin=f"table inet foreign {{\n chain c {{\n {rule}\n }}\n}}\n")
+    try:
+        for here, there in ((one, other), (other, one)):
+            get = f"printf 'GET /cgi-bin/caller HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {there.address} 80"
+            assert here.address in here.run("sh", "-c", get)
+    finally:
+        for host in cluster.hosts:
+            host.run("nft", "delete", "table", "inet", "foreign")

@@ -1,19 +1,21 @@
 """Which links get the program, and how its instructions are written down: pure. What it does is tested in kernels."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
 from driver.fast_path.instructions import BYTE, EQUAL, R0, R1, R2, R10, WORD, Code
-from driver.fast_path.program import program
-from driver.fast_path.wanted import of_links
+from driver.fast_path.wanted import MOST, of_links
 from driver.goal import LocalNetwork, goal
 from driver.model import Endpoint, Network, Published
 from driver.plan import plan
 from driver.state import EndpointLink, FastPath, Object, State, state_of
-from tests.unit.test_goal import ENDPOINT, NET, OTHER, UNDERLAY
+from tests.unit.test_goal import ENDPOINT, OTHER, UNDERLAY
+from tests.unit.test_goal import NET as ORDINARY
 
 LINK = ENDPOINT.host_link
+NET = replace(ORDINARY, fast_path=True)
 OTHER_NET = replace(NET, id="m" * 64, vni=8, pools=tuple(pool.supernet(2) for pool in NET.pools))
 PUBLISHED = Published(6, UNDERLAY.addresses[0], 8080, 80)
 
@@ -25,17 +27,17 @@ def links(network: Network, endpoint: Endpoint = ENDPOINT, ethernet: bool = True
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, [LINK, "fl.7"]),
-        ({"direct_routing": True}, [LINK, "fl.7", "eth0"]),
-        ({"backend": "host-gw"}, [LINK, "eth0"]),
-        ({"backend": "wireguard"}, []),
-        ({"backend": "udp"}, []),
-        ({"fast_path": False}, []),
-        ({"adopted": True}, []),
+        ({}, []),
+        ({"fast_path": True}, [LINK, "fl.7"]),
+        ({"fast_path": True, "direct_routing": True}, [LINK, "fl.7", "eth0"]),
+        ({"fast_path": True, "backend": "host-gw"}, [LINK, "eth0"]),
+        ({"fast_path": True, "backend": "wireguard"}, []),
+        ({"fast_path": True, "backend": "udp"}, []),
+        ({"fast_path": True, "adopted": True}, []),
     ],
 )
 def test_links_of_containers_and_those_to_other_hosts_have_it(change: dict[str, object], expected: list[str]) -> None:
-    assert links(replace(NET, **change)) == expected  # type: ignore[arg-type]  # each of its own type
+    assert links(replace(ORDINARY, **change)) == expected  # type: ignore[arg-type]  # each of its own type
 
 
 @pytest.mark.parametrize("network", [replace(NET, backend="host-gw"), replace(NET, direct_routing=True)])
@@ -44,15 +46,31 @@ def test_a_network_on_an_underlay_of_another_type_has_none(network: Network) -> 
     assert links(NET, ethernet=False) == [LINK, "fl.7"]
 
 
-def test_a_container_with_published_ports_has_none() -> None:
-    assert links(replace(NET, direct=True), replace(ENDPOINT, published=(PUBLISHED,))) == ["fl.7"]
+def test_a_network_with_a_published_port_here_has_none_of_it_here() -> None:
+    published = replace(ENDPOINT, id="p" * 64, published=(PUBLISHED,))
+    both = [(replace(NET, direct=True), [ENDPOINT, published]), (OTHER_NET, [])]
+    assert [o.dev for o in of_links(UNDERLAY, both)] == ["fl.8"]
+
+
+def on_the_underlay(*pools: str) -> tuple[Network, list[Endpoint]]:
+    return replace(NET, backend="host-gw", pools=tuple(map(ip_network, pools))), []
 
 
 def test_networks_share_what_the_underlay_has_and_the_order_does_not_matter() -> None:
-    networks = [(replace(net, backend="host-gw"), [ENDPOINT]) for net in (NET, OTHER_NET)]
-    one, other = ({o.dev: o.code for o in of_links(UNDERLAY, some)} for some in (networks, list(reversed(networks))))
-    assert one["eth0"] == other["eth0"]
-    assert one["eth0"] not in (one[LINK], program((NET.pools,)), program((OTHER_NET.pools,)))
+    networks = [
+        on_the_underlay("10.1.0.0/16", "fd77::/64"),
+        on_the_underlay("fd78::/64"),
+        on_the_underlay("10.2.0.0/16"),
+    ]
+    [one], [other] = (list(of_links(UNDERLAY, some)) for some in (networks, networks[::-1]))
+    assert one == other
+    assert one not in [next(of_links(UNDERLAY, [each])) for each in networks]
+
+
+def test_no_more_networks_than_a_program_should_compare_with() -> None:
+    many = [on_the_underlay(f"10.{number}.0.0/16", f"fd77:{number:x}::/64") for number in range(MOST + 1)]
+    [one], [other] = (list(of_links(UNDERLAY, some)) for some in (many, many[:MOST]))
+    assert one == other
 
 
 def fast_paths(actual: State, *, underlay: bool = True, fast: bool = True) -> list[str]:

@@ -57,7 +57,6 @@ WELL = Found(
     remote=REMOTE,
     drops=(),
     own_drops={"crossed": 0},
-    fast=False,
     way=Way(BLOCK, "fl.7", BLOCK[0], True, 254),
     missing=(),
     refusal=None,
@@ -153,12 +152,6 @@ def test_what_is_not_known_is_not_called_wrong() -> None:
     told = {hop.hop: hop.state for hop in hops(replace(dark, from_host=NO))}
     assert "wrong" not in told.values()
     assert [told[name] for name in ("holder", "container", "underlay", "end to end")] == ["cannot tell"] * 4
-
-
-@pytest.mark.parametrize(("fast", "works", "state"), [(True, YES, "ok"), (True, NO, "wrong"), (False, YES, "wrong")])
-def test_a_rule_that_drops_is_wrong_unless_the_fast_path_leads_past_it(fast: bool, works: Answer, state: str) -> None:
-    told = hops(changed(WELL, drops=(SURE,), fast=fast, end_to_end=works))
-    assert {hop.hop: hop.state for hop in told}["policy"] == state
 
 
 def test_a_rule_that_may_drop_is_told_only_where_nothing_passes() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from cluster.lender import Lender
 from driver import listener
-from driver.errands import Errands
 from driver.errors import KernelError
 from driver.kernel import Kernel, Notices
+from driver.remover import Remover
 from driver.view import View
 
 
@@ -80,12 +80,16 @@ def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:
 
 
 @pytest.mark.parametrize("error", [KernelError("- link flv1: the kernel says no"), RuntimeError("a bug")])
-def test_errands_are_run_after_one_that_failed(error: Exception) -> None:
-    done, asked = threading.Event(), threading.Event()
-    failing_once = raising(error, 1, done.set)
-    errands = Errands(lambda: nullcontext(cast(Kernel, object())), asked.set)
-    with running(errands):
-        errands.later(lambda _: failing_once())
+def test_links_are_removed_after_one_that_could_not_be(error: Exception) -> None:
+    removed, asked = threading.Event(), threading.Event()
+
+    class Deaf:
+        delete_link = staticmethod(lambda _: raising_once())
+
+    raising_once = raising(error, 1, removed.set)
+    remover = Remover(lambda: nullcontext(cast(Kernel, Deaf())), asked.set)
+    with running(remover):
+        remover.remove("flv1")
         assert asked.wait(5), "the reconciler has to look after the first"
-        errands.later(lambda _: failing_once())
-        assert done.wait(5)
+        remover.remove("flv2")
+        assert removed.wait(5)

@@ -10,7 +10,6 @@ import pytest
 
 from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
-from driver.errands import Errand
 from driver.errors import KernelError, NetworkConflict
 from driver.journal import Journal
 from driver.membership import Membership
@@ -33,7 +32,7 @@ SPEC = NetworkSpec(
     direct_routing=True,
     checksum_offload="off",
     gateway="direct",
-    fast_path=False,
+    fast_path=True,
 )
 
 
@@ -47,10 +46,10 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
 
 
 class Elsewhere:
-    """What a driver has beside it here: it notes what would be looked at, and what is left for later."""
+    """What a driver has beside it here: it notes what would be looked at and removed."""
 
     def __init__(self) -> None:
-        self.looks, self.errands = 0, list[Errand]()
+        self.looks, self.removed = 0, list[str]()
 
     def settle(self, about: Collection[str]) -> None:
         pass
@@ -58,8 +57,8 @@ class Elsewhere:
     def poke(self) -> None:
         self.looks += 1
 
-    def later(self, errand: Errand) -> None:
-        self.errands.append(errand)
+    def remove(self, link: str) -> None:
+        self.removed.append(link)
 
 
 @pytest.mark.parametrize("end", ["withdraw_ports", "leave", "delete_endpoint"])
