@@ -25,7 +25,7 @@ from tests.consul_agent import ConsulAgent, ConsulServers
 from tests.unit.ipam_machine import ADDRESSES, Addresses
 
 SOAK = int(os.environ.get("SOAK_EXAMPLES", "0"))
-EXAMPLES = max(200, SOAK // 10)
+EXAMPLES = max(80, SOAK // 10)
 WAIT = 2.0  # seconds for an answer
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=20, max_examples=EXAMPLES)
 

@@ -20,7 +20,7 @@ from store.interface import Store
 from store.sqlite import SqliteStore
 from tests.unit.ipam_machine import Addresses
 
-EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "1000"))
 STEPS = 30
 IN_MEMORY = Path("/dev/shm")
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=STEPS)
