@@ -1,6 +1,6 @@
 """The machine of tests/unit/ipam_machine.py over stores on this host; tests/contract has it over a real Consul.
 
-A run of all tests has 2000 examples in memory, 500 on SQLite and 200 in Consul, of up to 30 steps (in Consul 20): what
+A run of all tests has 1000 examples in memory, 250 on SQLite and 80 in Consul, of up to 30 steps (in Consul 20): what
 an example costs (20, 45 and 120 ms of one core) permits no more. On SQLite that is with files in memory: an fsync to a
 disk makes it four times as long, and the process dies here, not the machine.
 `make soak` runs more: SOAK_EXAMPLES says how many in memory, a quarter and a tenth of them on the others."""
