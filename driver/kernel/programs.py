@@ -55,7 +55,7 @@ class Programs:
         """Those on any link, whoever's it is; `names` are all links by index.
 
         One question for all links, and one for each link that may have one. That is remembered for a while: many
-        containers are many questions, and a program that somebody took away costs speed alone."""
+        containers are many questions. A program that somebody took away is put there again after that."""
         candidates = self._links_with_classifiers() & names.keys()
         self._found = {index: found for index, found in self._found.items() if index in candidates}
         for index in sorted(candidates):
