@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
@@ -23,23 +23,18 @@ class Engine(Protocol):
     def pools(self) -> list[EnginePool]: ...
 
 
-Reserve = Callable[[str, Mapping[IPNetwork, Collection[IPAddress]], float], None]
+class Addresses(Protocol):
+    def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None: ...
 
-
-def listed(engine: Engine, pool_id: PoolId) -> int | None:
-    """In how many networks the Engine has the pool at this moment; None if it cannot be asked."""
-    try:
-        return sum(pool.id == pool_id for pool in engine.pools())
-    except EngineUnavailable as error:
-        log.warning("Docker cannot be asked for its networks", extra={"pool": pool_id, "why": error})
-        return None
+    def reserve(self, space: str, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float) -> None: ...
 
 
 class Auxiliaries(Poked):
-    """A listener of Docker's events: what is an --aux-address of a network that is there becomes the cluster's."""
+    """A listener of Docker's events: what is an --aux-address of a network that is there becomes the cluster's, and
+    from then on no request for it in that network is a create's."""
 
-    def __init__(self, engine: Engine, reserve: Reserve, clock: Callable[[], float] = time.time) -> None:
-        self._engine, self._reserve, self._clock = engine, reserve, clock
+    def __init__(self, engine: Engine, addresses: Addresses, clock: Callable[[], float] = time.time) -> None:
+        self._engine, self._addresses, self._clock = engine, addresses, clock
         super().__init__("auxiliary addresses")
 
     def resync(self) -> None:
@@ -69,7 +64,9 @@ class Auxiliaries(Poked):
 
     def look(self) -> None:
         now, found = self._clock(), defaultdict[tuple[str, IPNetwork], set[IPAddress]](set)
-        for known in self._engine.pools():
+        pools = self._engine.pools()
+        self._addresses.listed(Counter(known.id for known in pools), now)
+        for known in pools:
             found[known.id.space, known.id.pool].update(known.auxiliary)
         for (space, pool), addresses in found.items():
             if addresses:
@@ -79,6 +76,6 @@ class Auxiliaries(Poked):
         """Each by itself: one that cannot be hinders no other, and is still this host's alone."""
         for address in sorted(addresses, key=int):
             try:
-                self._reserve(space, {pool: [address]}, now)
+                self._addresses.reserve(space, {pool: [address]}, now)
             except IpamError as error:  # a pool that is lost was told of by then
                 log.debug("an auxiliary address is kept by this host alone", extra={"address": address, "why": error})

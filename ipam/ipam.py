@@ -18,7 +18,7 @@ from ipam.loans import Loans
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.options import block_option, refuse_odd_size
 from ipam.pools import HeldElsewhere, Pools
-from ipam.reservations import Listed, Reservations
+from ipam.reservations import Reservations
 from ipam.tenancy import Tenancy
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
@@ -40,16 +40,14 @@ class Ipam:
         routed: Callable[[IPNetwork], bool],
         changed: Callable[[IPNetwork], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
-        listed: Listed = lambda _: None,
     ) -> None:
         """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
-        every pool in which an address was given or came back; `listed` tells in how many networks Docker has a pool
-        at this moment, None if it cannot be asked."""
+        every pool in which an address was given or came back."""
         self._journal, self._pools, self._tenancy = journal, pools, tenancy
         self._routed, self._changed, self._clock = routed, changed, clock
         self._ledger = Ledger(journal, tenancy)
         self._holdings = Holdings(self._ledger, pools, commons, lending)
-        self._reservations = Reservations(self._ledger, commons, tenancy, listed, clock)
+        self._reservations = Reservations(self._ledger, commons, tenancy, clock)
         self._loans = Loans(self._ledger, pools, lending, tenancy)
 
     # pools
@@ -164,6 +162,10 @@ class Ipam:
 
     def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float = float("inf")) -> None:
         self._reservations.reserve(wanted, as_of)
+
+    def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None:
+        """In how many networks Docker had each pool, when it was asked at `as_of` (seconds since the epoch)."""
+        self._reservations.listed(networks, as_of)
 
     def host_address(self, pool: IPNetwork) -> IPAddress | None:
         """An address in the pool for this host itself; None if the pool has none to spare."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 
 from ipam.commons import Commons
+from ipam.creating import Creating
 from ipam.errors import AddressTaken
 from ipam.journal import ENDPOINT, PoolJournal
 from ipam.ledger import Ledger
@@ -19,18 +20,11 @@ from store.ip import IPAddress, IPNetwork
 
 log = logging.getLogger(__name__)
 
-MAKING = 30.0  # seconds after which Docker, asking for a pool, asks for no --aux-address in it any more
-
-Listed = Callable[[PoolId], int | None]
-
 
 class Reservations:
-    def __init__(
-        self, ledger: Ledger, commons: Commons, tenancy: Tenancy, listed: Listed, clock: Callable[[], float]
-    ) -> None:
-        """`listed` tells in how many networks Docker has a pool at this moment, None if it cannot be asked."""
+    def __init__(self, ledger: Ledger, commons: Commons, tenancy: Tenancy, clock: Callable[[], float]) -> None:
         self._ledger, self._commons, self._tenancy = ledger, commons, tenancy
-        self._listed, self._clock = listed, clock
+        self._creating = Creating(ledger.journal, clock)
         # Where the journal may keep back what the cluster does not: a crash, or a lost answer, came between.
         self._in_doubt = {pool for pool in ledger.pools() if _kept_back(ledger.of(pool))}
 
@@ -65,7 +59,7 @@ class Reservations:
         it is the cluster's and a container asks."""
         if not self._is_reserved(pool_id.pool, address):
             return False
-        if not self._is_being_made(pool_id):
+        if not self._creating.grants(pool_id, address):
             raise AddressTaken(f"address {address} is reserved in pool {pool_id.pool}; choose another")
         return True
 
@@ -77,14 +71,8 @@ class Reservations:
                 return journal.is_reserved(address) and address != journal.gateway
         return address in self._commons.reserved(pool)
 
-    def _is_being_made(self, pool_id: PoolId) -> bool:
-        """Docker holds a pool before it lists the network, and a container is only ever in one that it lists. With no
-        lock held: Docker is asked."""
-        held = self._ledger.journal.held().get(pool_id)
-        if held is None or self._clock() - held.since > MAKING:
-            return False
-        listed = self._listed(pool_id)
-        return listed is not None and listed < held.uses
+    def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None:
+        self._creating.listed(networks, as_of)
 
     def settle(self) -> None:
         """Give free what the journal keeps back for a network that never came to be."""

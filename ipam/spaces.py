@@ -68,6 +68,11 @@ class Spaces:
         if space in dict(self._all()):
             self._manager(space).reserve(wanted, as_of)
 
+    def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None:
+        for space, manager in self._all():
+            within = {pool_id.within_space(): many for pool_id, many in networks.items() if pool_id.space == space}
+            manager.listed(within, as_of)
+
     def answer_wishes(self, where: SpacedPool) -> None:
         space, pool = where
         if space in dict(self._all()):

@@ -1,8 +1,7 @@
 """The part of the composition root that is about addresses: a manager for each name space, and who tells of them."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from driver import occupied
 from driver.journal import Journal as Networks
@@ -11,7 +10,6 @@ from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
 from ipam.mirror import Mirror
-from ipam.model import PoolId
 from ipam.pools import Plan, Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import Tenancy
@@ -35,7 +33,6 @@ def assemble_addressing(
     local: Store,
     networks: Networks,
     tenancy: Tenancy,
-    listed: Callable[[PoolId], int | None],
 ) -> Addressing:
     plan = Plan(tuple((source.network, source.size) for source in settings.pools), 32 - settings.block)
 
@@ -52,7 +49,6 @@ def assemble_addressing(
             Lending(seen, settings.host, tenancy),
             tenancy,
             routed=lambda pool: not space and networks.network_in(pool) is not None,
-            listed=lambda pool_id: listed(replace(pool_id, space=space)),
             changed=lambda pool: mirror.changed((space, pool)),
         )
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from cluster.agent import Agent, Worker
-from cluster.auxiliary import Auxiliaries, listed
+from cluster.auxiliary import Auxiliaries
 from cluster.conflicts import Conflicts
 from cluster.dockerd import Dockerd
 from cluster.events import Follower
@@ -70,7 +69,7 @@ def assemble(settings: Settings) -> Parts:
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
-    addressing = assemble_addressing(settings, store, local, networks, tenancy, partial(listed, engine))
+    addressing = assemble_addressing(settings, store, local, networks, tenancy)
     ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
     forwarding = assemble_forwarding(settings, store, networks, watch, addressing, lambda: move())
@@ -117,7 +116,7 @@ def assemble(settings: Settings) -> Parts:
     sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen)
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
-    auxiliaries = Auxiliaries(engine, ipam.reserve)
+    auxiliaries = Auxiliaries(engine, ipam)
     events = Follower(engine, [reviver, auxiliaries, naming.endpoints, *spreading.listeners])
     own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, heart, upkeep, operating.web]
     agent = Agent([*own, *naming.workers, reviver, auxiliaries, *spreading.workers, events], [store, local, kept])

@@ -1,6 +1,5 @@
 """Hosts for the tests of the address manager: each with a journal, a clock and a line to the store that can be cut."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -130,7 +129,6 @@ class Host:
     disk: Store = field(default_factory=MemoryStore)
     clock: HandClock = field(default_factory=HandClock)
     routed: set[IPNetwork] = field(default_factory=set)
-    listed: Counter[PoolId] = field(default_factory=Counter)  # Docker's networks
     occupied: list[IPNetwork] = field(default_factory=list)
     plan: Plan = PLAN
     asleep: bool = False  # as if the process were not running
@@ -148,8 +146,8 @@ class Host:
         lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
         self.commons = Commons(self.line, pools, self.tenancy)
         self.journal = Journal(self.disk, self.clock.wall)
-        routed, clock, listed = self.routed.__contains__, self.clock.wall, self.listed.__getitem__
-        self.ipam = Ipam(self.journal, pools, self.commons, lending, self.tenancy, routed, clock=clock, listed=listed)
+        routed, clock = self.routed.__contains__, self.clock.wall
+        self.ipam = Ipam(self.journal, pools, self.commons, lending, self.tenancy, routed, clock=clock)
         self.tenancy.on_loss(lambda: self.verify(self.ipam))
         self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 
@@ -177,12 +175,10 @@ class Host:
         self.ipam.request_address(AddressRequest(pool_id, ip_address(gateway) if gateway else None, gateway=True))
         if routed:
             self.routed.add(got)
-        self.listed[pool_id] += 1
         return pool_id
 
     def remove(self, pool_id: PoolId) -> None:
         self.routed.discard(pool_id.pool)
-        self.listed[pool_id] -= self.listed[pool_id] > 0
         self.ipam.release_pool(pool_id)
 
     def give(self, pool_id: PoolId, wanted: str | None = None) -> IPInterface:

@@ -7,13 +7,13 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from cluster.auxiliary import Auxiliaries, listed
-from cluster.dockerd import EngineUnavailable
+from cluster.auxiliary import Auxiliaries
 from cluster.engine import EnginePool
 from cluster.reclaim import give_up
+from ipam.creating import MAKING
 from ipam.errors import AddressTaken
 from ipam.model import AddressRequest, PoolId, PoolRequest
-from ipam.reservations import MAKING
+from ipam.spaces import Spaces
 from store import records
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork
@@ -46,15 +46,16 @@ class Docker:
 
     def __init__(self, host: Host, *auxiliary: IPAddress, pool: IPNetwork = LAN) -> None:
         self.host, self.auxiliary, self.pool = host, auxiliary, pool
-        self.id = PoolId(pool)
-        self.agent = Auxiliaries(self, lambda _, wanted, as_of: host.ipam.reserve(wanted, as_of), host.clock.wall)
+        self.id, self.networks = PoolId(pool), 0
+        self.agent = Auxiliaries(self, Spaces(host.ipam, (), lambda _: host.ipam), host.clock.wall)
 
     def pools(self) -> list[EnginePool]:
-        return [EnginePool(self.id, frozenset(self.auxiliary)) for _ in range(self.host.listed[self.id])]
+        return [EnginePool(self.id, frozenset(self.auxiliary)) for _ in range(self.networks)]
 
     def create(self) -> None:
         self.ask()
-        self.host.listed[self.id] += 1
+        self.networks += 1
+        self.host.clock.now += 1
         self.agent.look()
 
     def ask(self) -> None:
@@ -71,6 +72,7 @@ class Docker:
     def remove(self) -> None:
         for address in self.auxiliary:
             self.host.ipam.release_address(self.id, address)
+        self.networks -= 1
         self.host.remove(self.id)
 
     def run(self, address: IPAddress | None = None) -> IPInterface:
@@ -155,34 +157,64 @@ def test_a_container_that_came_while_the_engine_was_asked_keeps_its_address(a: H
     assert a.commons.reserved(LAN) == (ROUTER,)
 
 
-def test_a_reserved_address_is_granted_only_while_docker_makes_a_network(a: Host, b: Host) -> None:
+def test_it_is_granted_once_to_each_create(a: Host, b: Host) -> None:
     Docker(a, ROUTER).create()
     docker = Docker(b, ROUTER)
     docker.ask()
-    assert docker.run(ROUTER).ip == ROUTER  # not listed yet: it cannot be a container's
-    b.clock.now += MAKING + 1
+    with pytest.raises(AddressTaken, match="is reserved"):
+        docker.run(ROUTER)
+    docker.host.remove(docker.id)
+    b.clock.now += 1
+    docker.ask()
+
+
+@pytest.mark.parametrize("since", [MAKING + 1, -1])
+def test_it_is_granted_for_a_while_after_docker_asked_for_the_pool(a: Host, b: Host, since: float) -> None:
+    Docker(a, ROUTER).create()
+    docker = Docker(b)
+    docker.ask()
+    b.clock.now += since  # or the clock was set back
     with pytest.raises(AddressTaken, match="is reserved"):
         docker.run(ROUTER)
 
 
-def test_where_docker_cannot_be_asked_none_is_granted(a: Host, b: Host) -> None:
+def test_it_is_granted_to_no_container_of_a_network_that_docker_lists(a: Host, b: Host) -> None:
     Docker(a, ROUTER).create()
-
-    class Away:
-        def pools(self) -> list[EnginePool]:
-            raise EngineUnavailable("away")
-
-    b.ipam._reservations._listed = lambda pool_id: listed(Away(), pool_id)
+    docker = Docker(b)
+    docker.ask()
+    docker.networks += 1
+    b.clock.now += 1
+    docker.agent.look()
     with pytest.raises(AddressTaken, match="is reserved"):
-        Docker(b, ROUTER).create()
+        docker.run(ROUTER)
 
 
-def test_networks_are_counted_by_pool_range_and_space(a: Host) -> None:
-    docker = Docker(a)
+def test_what_docker_listed_before_it_asked_says_nothing_of_a_create(a: Host, b: Host) -> None:
+    """A network is removed and made anew."""
+    Docker(a, ROUTER).create()
+    before = b.clock.wall()
+    b.clock.now += 1
+    docker = Docker(b)
+    docker.ask()
+    b.ipam.listed({docker.id: 1}, before)
+    assert docker.run(ROUTER).ip == ROUTER
+
+
+def test_a_second_network_of_a_pool_may_name_it_too(a: Host, b: Host) -> None:
+    docker = Docker(a, ROUTER)
     docker.create()
-    assert listed(docker, docker.id) == 1
-    assert listed(docker, PoolId(LAN, ip_network("10.77.0.0/28"))) == 0
-    assert listed(docker, PoolId(LAN, space="lan")) == 0
+    docker.create()
+    with pytest.raises(AddressTaken, match="is reserved"):
+        docker.run(ROUTER)
+
+
+@pytest.mark.parametrize("other", [PoolId(LAN, ip_network("10.77.0.0/28")), PoolId(LAN, space="lan")])
+def test_networks_of_other_ranges_and_spaces_are_others(a: Host, b: Host, other: PoolId) -> None:
+    Docker(a, ROUTER).create()
+    docker = Docker(b)
+    docker.ask()
+    Spaces(b.ipam, (), lambda _: b.ipam).listed({other: 1}, b.clock.wall() + 1)
+    assert docker.run(ROUTER).ip == ROUTER
 
 
 def test_a_pool_that_was_let_go_meanwhile_is_not_joined_again(cluster: Cluster, a: Host) -> None:
