@@ -10,7 +10,7 @@ from ipam.pools import Pools, shared
 from ipam.tenancy import Tenancy
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Change, Check, Contended, Put, Store
+from store.interface import ABSENT, Change, Check, Contended, Entry, Put, Store
 from store.ip import IPAddress, IPNetwork
 from store.shared import read_open
 from store.update import ATTEMPTS
@@ -43,8 +43,8 @@ class Commons:
     def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], fix: Fix) -> None:
         """Keep these addresses of these pools from every host: all, or none and AddressTaken. Doing so twice is fine.
 
-        `fix` reserves those in blocks of ours in this host's journal, or returns one that somebody has. This host's
-        record is checked, too: after its next beat, none of this can happen any more."""
+        `fix` reserves those in blocks of ours, or lent to us, in this host's journal, or returns one that somebody
+        has. This host's record is checked, too: after its next beat, none of this can happen any more."""
         for _ in range(ATTEMPTS):
             changes = [c for pool, addresses in wanted.items() for c in self._reserving(pool, addresses, fix)]
             if not changes:
@@ -56,7 +56,7 @@ class Commons:
         raise Contended(f"{', '.join(map(str, wanted))}: other hosts kept changing the pool; try again")
 
     def _reserving(self, pool: IPNetwork, addresses: Collection[IPAddress], fix: Fix) -> list[Change]:
-        """Insists that no other host has, or takes, the blocks of these addresses."""
+        """Insists that no other host has, or takes, the blocks of these addresses, but for those that it lent us."""
         opened = self._pools.opened(pool)
         missing = [address for address in addresses if address not in opened.record.reserved]
         if not missing:
@@ -65,13 +65,19 @@ class Commons:
         entries = {block: self._store.get(records.block_key(pool, block)) for block in block_of.values()}
         owners = {block: decode(records.Block, entry.value).host for block, entry in entries.items() if entry}
         theirs = [a for a, block in block_of.items() if owners.get(block, self._pools.host) != self._pools.host]
-        taken = theirs[0] if theirs else fix(pool, [a for a, block in block_of.items() if block in owners])
+        loans = {a: self._store.get(records.borrowed_key(pool, a)) for a in theirs}
+        not_lent = next((a for a, loan in loans.items() if not self._is_ours(loan)), None)
+        taken = not_lent or fix(pool, [a for a, block in block_of.items() if block in owners])
         if taken is not None:
             owner = owners[block_of[taken]]
             raise AddressTaken(f"address {taken} is in a block that host {owner} already uses; choose another")
         record = replace(opened.record, reserved=(*opened.record.reserved, *missing))
         checks = [Check(records.block_key(pool, b), entry.version if entry else ABSENT) for b, entry in entries.items()]
+        checks += [Check(records.borrowed_key(pool, a), loan.version) for a, loan in loans.items() if loan]
         return [Put(records.pool_key(pool), encode(record), opened.version), *checks]
+
+    def _is_ours(self, loan: Entry | None) -> bool:
+        return loan is not None and decode(records.Borrowed, loan.value).host == self._pools.host
 
 
 def _gateway(pool: IPNetwork, record: records.Pool, wanted: IPAddress | None) -> IPAddress:

@@ -41,14 +41,22 @@ class Creating:
     def grants(self, pool_id: PoolId, address: IPAddress) -> bool:
         """Whether this may be a create's request for one of its --aux-address. Docker asks for each once."""
         with self._lock:
-            held = self._journal.held().get(pool_id)
-            if held is None or not 0 <= self._clock() - held.since <= MAKING:
-                return False
-            create = self._create(pool_id, held)
-            if create.is_over or address in create.granted:
+            create = self._current(pool_id)
+            if create is None or address in create.granted:
                 return False
             create.granted.add(address)
             return True
+
+    def is_on(self, pool_id: PoolId) -> bool:
+        with self._lock:
+            return self._current(pool_id) is not None
+
+    def _current(self, pool_id: PoolId) -> Create | None:
+        held = self._journal.held().get(pool_id)
+        if held is None or not 0 <= self._clock() - held.since <= MAKING:
+            return None
+        create = self._create(pool_id, held)
+        return None if create.is_over else create
 
     def _create(self, pool_id: PoolId, held: Held) -> Create:
         last = self._last.get(pool_id)

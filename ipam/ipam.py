@@ -40,6 +40,7 @@ class Ipam:
         routed: Callable[[IPNetwork], bool],
         changed: Callable[[IPNetwork], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
         every pool in which an address was given or came back."""
@@ -47,8 +48,8 @@ class Ipam:
         self._routed, self._changed, self._clock = routed, changed, clock
         self._ledger = Ledger(journal, tenancy)
         self._holdings = Holdings(self._ledger, pools, commons, lending)
-        self._reservations = Reservations(self._ledger, commons, tenancy, clock)
-        self._loans = Loans(self._ledger, pools, lending, tenancy)
+        self._reservations = Reservations(self._ledger, commons, tenancy, clock, pause)
+        self._loans = Loans(self._ledger, pools, commons, lending, tenancy)
 
     # pools
 
@@ -145,12 +146,10 @@ class Ipam:
         if request.gateway:
             with self._ledger.lock(pool):
                 return _with_prefix(self._holdings.fix_gateway(pool, wanted), pool.prefixlen)
-        routed = self._routed(pool)
-        if wanted is not None and not routed and self._reservations.grants(pool_id, wanted):
-            return _with_prefix(wanted, pool.prefixlen)
-        address = self._give_or_borrow(pool_id, wanted)
-        self._changed(pool)
-        return _with_prefix(address, host_prefix(address) if routed else pool.prefixlen)
+        if self._routed(pool):
+            address = self._give_or_borrow(pool_id, wanted)
+            return _with_prefix(address, host_prefix(address))
+        return _with_prefix(self._give_or_reserve(pool_id, wanted), pool.prefixlen)
 
     def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
         """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine."""
@@ -181,7 +180,25 @@ class Ipam:
 
     # choosing
 
+    def _give_or_reserve(self, pool_id: PoolId, wanted: IPAddress | None) -> IPAddress:
+        """Also where our network driver has no network yet, as during each create on this host."""
+        if wanted is None:
+            return self._give_or_borrow(pool_id, None)
+        if self._reservations.grants(pool_id, wanted):
+            return wanted
+        try:
+            return self._give_or_borrow(pool_id, wanted)
+        except AddressTaken:
+            if not self._reservations.comes_to_be_reserved(pool_id, wanted):
+                raise
+            return wanted
+
     def _give_or_borrow(self, pool_id: PoolId, wanted: IPAddress | None) -> IPAddress:
+        address = self._given_or_borrowed(pool_id, wanted)
+        self._changed(pool_id.pool)
+        return address
+
+    def _given_or_borrowed(self, pool_id: PoolId, wanted: IPAddress | None) -> IPAddress:
         try:
             with self._ledger.lock(pool_id.pool):
                 return self._give(pool_id, wanted, ENDPOINT)
@@ -209,10 +226,10 @@ class Ipam:
             self._loans.give_back(pool)
         if journal.block_of(wanted) is None:
             self._holdings.take_block(pool_id, wanted)
-        if journal.is_reserved(wanted):
-            raise AddressTaken(f"address {wanted} is reserved in pool {pool}; choose another")
         if lease is not None and lease.kind == LENT:
             self._loans.look_after(pool, wanted)
+        if journal.is_reserved(wanted):
+            raise AddressTaken(f"address {wanted} is reserved in pool {pool}; choose another")
         if journal.is_given(wanted):
             raise AddressTaken(
                 f"address {wanted} is already in use on {self._loans.user_of(pool, wanted)}; choose another"

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Collection
 
+from ipam.commons import Commons
 from ipam.errors import AddressTaken, PoolExhausted
 from ipam.journal import BORROWED, LENT, RETURNING
 from ipam.ledger import Ledger
@@ -21,8 +22,9 @@ BORROW_TIME = 8.0  # seconds in which other hosts are asked for an address when 
 
 
 class Loans:
-    def __init__(self, ledger: Ledger, pools: Pools, lending: Lending, tenancy: Tenancy) -> None:
-        self._ledger, self._pools, self._lending, self._tenancy = ledger, pools, lending, tenancy
+    def __init__(self, ledger: Ledger, pools: Pools, commons: Commons, lending: Lending, tenancy: Tenancy) -> None:
+        self._ledger, self._pools, self._commons, self._lending = ledger, pools, commons, lending
+        self._tenancy = tenancy
         self._borrowing: set[IPAddress] = set()
 
     # borrowing from other hosts; with no lock held while another host is asked, for that one may be asking us
@@ -116,7 +118,7 @@ class Loans:
         if block is None:
             return
         half_lent = lease is not None and lease.kind == LENT and self._lending.borrower(pool, address) is None
-        if journal.is_reserved(address):
+        if journal.is_reserved(address) or (half_lent and address in self._commons.reserved(pool)):
             self._lending.refuse(pool, address, f"address {address} is reserved in pool {pool}; choose another")
         elif journal.is_given(address) and not half_lent:
             user = self.user_of(pool, address).replace("this host", f"host {self._pools.host}")
@@ -134,13 +136,17 @@ class Loans:
         return f"host {lent}, which borrowed it" if lent else "this host"
 
     def look_after(self, pool: IPNetwork, address: IPAddress) -> None:
-        """A lent address is free again once nobody has its key. One without a block is what a crash left."""
+        """A lent address is free again once nobody has its key, unless the borrower made it a reserved one meanwhile.
+        One without a block is what a crash left."""
         journal = self._ledger.of(pool)
         block = journal.block_of(address)
         if block is None:
             journal.forget(address)
         elif self._lending.is_back(pool, block, address):
-            journal.take_back(address)
+            if address in self._commons.reserved(pool):
+                journal.reserve(address)
+            elif self._tenancy.trusts_store():  # that answered even now
+                journal.take_back(address)
 
     def look_after_all(self, pool: IPNetwork) -> None:
         self._look_after_besides(pool, self._lending.borrowed(pool))

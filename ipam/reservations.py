@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from ipam.commons import Commons
 from ipam.creating import Creating
 from ipam.errors import AddressTaken
-from ipam.journal import ENDPOINT, PoolJournal
+from ipam.journal import BORROWED, ENDPOINT, PoolJournal
 from ipam.ledger import Ledger
 from ipam.model import PoolId
 from ipam.tenancy import Tenancy
@@ -20,10 +20,19 @@ from store.ip import IPAddress, IPNetwork
 
 log = logging.getLogger(__name__)
 
+LOOKS, LOOK_PERIOD = 20, 0.1  # seconds in which another host, which makes such a network now, has it
+
 
 class Reservations:
-    def __init__(self, ledger: Ledger, commons: Commons, tenancy: Tenancy, clock: Callable[[], float]) -> None:
-        self._ledger, self._commons, self._tenancy = ledger, commons, tenancy
+    def __init__(
+        self,
+        ledger: Ledger,
+        commons: Commons,
+        tenancy: Tenancy,
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        self._ledger, self._commons, self._tenancy, self._pause = ledger, commons, tenancy, pause
         self._creating = Creating(ledger.journal, clock)
         # Where the journal may keep back what the cluster does not: a crash, or a lost answer, came between.
         self._in_doubt = {pool for pool in ledger.pools() if _kept_back(ledger.of(pool))}
@@ -47,11 +56,13 @@ class Reservations:
         journal = self._ledger.of(pool)
         for address in addresses:
             lease = journal.leases.get(address)
-            asked_for = lease is None or (lease.kind == ENDPOINT and lease.since <= as_of)
-            if journal.block_of(address) is None or (journal.is_given(address) and not asked_for):
+            asked_for = lease is not None and lease.kind in (ENDPOINT, BORROWED) and lease.since <= as_of
+            free = journal.block_of(address) is not None and not journal.is_given(address)
+            if not free and not (journal.is_given(address) and asked_for):
                 return address
         for address in addresses:
-            journal.reserve(address)
+            if journal.block_of(address) is not None:  # else it stays lent: its holder keeps it back, then and later
+                journal.reserve(address)
         return None
 
     def grants(self, pool_id: PoolId, address: IPAddress) -> bool:
@@ -64,12 +75,23 @@ class Reservations:
         return True
 
     def _is_reserved(self, pool: IPNetwork, address: IPAddress) -> bool:
-        """Known here, without the store, for addresses in blocks of ours."""
+        """Known here, without the store, for addresses in blocks of ours, unless another host borrowed it."""
         with self._ledger.lock(pool):
             journal = self._ledger.of(pool)
-            if journal.block_of(address) is not None:
+            if journal.block_of(address) is not None and address not in journal.lent:
                 return journal.is_reserved(address) and address != journal.gateway
         return address in self._commons.reserved(pool)
+
+    def comes_to_be_reserved(self, pool_id: PoolId, address: IPAddress) -> bool:
+        """Whether it is an --aux-address of a network that is being made here, and at this moment on another host,
+        too, which was the first to ask for it."""
+        if not self._creating.is_on(pool_id):
+            return False
+        for _ in range(LOOKS):
+            if address in self._commons.reserved(pool_id.pool):
+                return self._creating.grants(pool_id, address)
+            self._pause(LOOK_PERIOD)
+        return False
 
     def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None:
         self._creating.listed(networks, as_of)

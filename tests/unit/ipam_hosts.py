@@ -134,6 +134,7 @@ class Host:
     asleep: bool = False  # as if the process were not running
     verify: Callable[[Ipam], None] = Ipam.verify  # after a lost lease
     ttl: float = TTL
+    pause: Callable[[float], None] = lambda _: None  # while a request waits for another host
 
     def __post_init__(self) -> None:
         self.line = Line(self.cluster, self.name)
@@ -147,7 +148,12 @@ class Host:
         self.commons = Commons(self.line, pools, self.tenancy)
         self.journal = Journal(self.disk, self.clock.wall)
         routed, clock = self.routed.__contains__, self.clock.wall
-        self.ipam = Ipam(self.journal, pools, self.commons, lending, self.tenancy, routed, clock=clock)
+
+        def pause(seconds: float) -> None:
+            self.pause(seconds)
+
+        parts = (self.journal, pools, self.commons, lending, self.tenancy)
+        self.ipam = Ipam(*parts, routed, clock=clock, pause=pause)
         self.tenancy.on_loss(lambda: self.verify(self.ipam))
         self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 

@@ -10,6 +10,7 @@ import pytest
 from cluster.auxiliary import Auxiliaries
 from cluster.engine import EnginePool
 from cluster.reclaim import give_up
+from ipam.blocks import is_usable
 from ipam.creating import MAKING
 from ipam.errors import AddressTaken
 from ipam.model import AddressRequest, PoolId, PoolRequest
@@ -54,6 +55,9 @@ class Docker:
 
     def create(self) -> None:
         self.ask()
+        self.appear()
+
+    def appear(self) -> None:
         self.networks += 1
         self.host.clock.now += 1
         self.agent.look()
@@ -222,6 +226,76 @@ def test_a_pool_that_was_let_go_meanwhile_is_not_joined_again(cluster: Cluster, 
     assert cluster.held_keys() == []
 
 
+# on several hosts at once, and in another host's block
+
+
+def test_two_hosts_may_make_it_at_the_same_moment(a: Host, b: Host) -> None:
+    """As a tool does that types one command on all hosts."""
+    first, second = Docker(a, ROUTER), Docker(b, ROUTER)
+    first.ask()
+    b.pause = lambda _: first.appear()
+    second.create()
+    for docker in (first, second):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            docker.run(ROUTER)
+
+
+def test_a_create_that_fails_elsewhere_is_not_waited_for_for_ever(a: Host, b: Host) -> None:
+    pauses = list[float]()
+    Docker(a, ROUTER).ask()
+    b.pause = pauses.append
+    with pytest.raises(AddressTaken, match=f"address {ROUTER} is already in use on host a; choose another"):
+        Docker(b, ROUTER).create()
+    assert 1 < sum(pauses) < 3
+    pauses.clear()
+    docker = Docker(b)
+    docker.create()
+    with pytest.raises(AddressTaken, match="is already in use on host a"):
+        docker.run(ROUTER)
+    assert pauses == []  # a container is not kept waiting
+
+
+def test_it_may_be_in_a_block_that_another_host_holds(cluster: Cluster, a: Host, b: Host) -> None:
+    holder = Docker(b)
+    holder.create()
+    theirs = free_address_of(b)
+    borrower, third = Docker(a, theirs), Docker(cluster.host("c"), theirs)
+    for docker in (borrower, third):
+        docker.create()
+    again = Docker(b, theirs)
+    again.create()
+    for docker in (holder, borrower, third):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            docker.run(theirs)
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_it_stays_reserved_when_the_borrower_is_gone(cluster: Cluster, a: Host, b: Host, settled: bool) -> None:
+    small = ip_network("10.77.0.0/28")
+    holder, other = Docker(b, pool=small), Docker(cluster.host("c"), pool=small)
+    holder.create()
+    theirs = free_address_of(b, small)
+    borrower = Docker(a, theirs, pool=small)
+    borrower.create()
+    other.create()
+    borrower.remove()
+    if settled:
+        a.settle()
+        b.settle()
+    for docker in (holder, other):
+        with pytest.raises(AddressTaken, match="is reserved"):
+            docker.run(theirs)
+    given = {docker.run().ip for docker in (holder, other) for _ in range(6)}
+    assert len(given) == small.num_addresses - 4  # the gateway, the first, the last, and the reserved one
+    assert theirs not in given
+
+
+def free_address_of(host: Host, pool: IPNetwork = LAN) -> IPAddress:
+    gateway = host.journal.pool(pool).gateway
+    [block] = host.journal.pool(pool).blocks
+    return next(address for address in block if is_usable(pool, address) and address != gateway)
+
+
 # our own driver's networks, and what a create that failed leaves
 
 
@@ -271,13 +345,16 @@ def test_of_two_pools_all_are_reserved_or_none(a: Host, b: Host) -> None:
     assert a.commons.reserved(V6) == (ip_address("fd77::ffff:0:5"),)
 
 
+@pytest.mark.parametrize("holder", ["a", "b"])
 @pytest.mark.parametrize("fate", [DIE_BEFORE, DIE_AFTER, NO_ANSWER, LATE])
-def test_an_address_is_the_clusters_or_free_whatever_write_is_the_last(fate: str) -> None:
+def test_an_address_is_the_clusters_or_free_whatever_write_is_the_last(fate: str, holder: str) -> None:
     for fated in range(4):
         cluster, late = Cluster(), list[Callable[[], object]]()
         a, b = cluster.host("a"), cluster.host("b")
         pool, _ = a.create(LAN), b.create(LAN)
-        aux = a.give(pool).ip
+        lender = {"a": a, "b": b}[holder]
+        aux = free_address_of(lender)
+        a.give(pool, str(aux))
         disk_or_line(a, fated, fate, late)
         with suppress(StoreUnavailable, Dead):
             a.reserve(LAN, str(aux))
@@ -288,8 +365,9 @@ def test_an_address_is_the_clusters_or_free_whatever_write_is_the_last(fate: str
         a.settle()
         for arrives in late:
             arrives()
+        b.settle()
         in_cluster = aux in a.commons.reserved(LAN)
-        assert a.journal.pool(LAN).is_reserved(aux) == in_cluster
+        assert lender.journal.pool(LAN).is_reserved(aux) == in_cluster
         if not in_cluster:
             assert a.give(pool, str(aux)).ip == aux
 
