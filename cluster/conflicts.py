@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
+from ipam.journal import LOST
 from ipam.spaces import SpacedPool
 from store.ip import IPAddress
 
@@ -48,7 +49,7 @@ def _is_held(ours: Ours, pool: SpacedPool, address: IPAddress, *, adopted: bool)
     if adopted:  # Docker gives the addresses, of a block that is the whole pool
         return pool[1] in ours.blocks.get(pool, ())
     lease = ours.leases.get(pool, {}).get(address)
-    return lease is not None and lease.released is None
+    return lease is not None and lease.released is None and lease.kind != LOST
 
 
 class Conflicts:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from cluster.engine import EngineNetwork
 from driver.model import Endpoint, Network
-from ipam.journal import BORROWED, ENDPOINT, Held, Lease
+from ipam.journal import CONTAINERS, Held, Lease
 from ipam.model import PoolId
 from ipam.spaces import SpacedPool
 from store.ip import IPAddress, IPNetwork
@@ -90,7 +90,7 @@ def find(ours: Ours, engine: Collection[EngineNetwork], now: float) -> Iterator[
     for (space, _), leases in ours.leases.items():
         for address, lease in leases.items():
             old = lease.released is None and now - lease.since > YOUNG
-            if old and lease.kind in (ENDPOINT, BORROWED) and address not in used:
+            if old and lease.kind in CONTAINERS and address not in used:
                 yield LeakedAddress(replace(PoolId.parse(lease.pool_id), space=space), address, lease.since)
     uses = Counter(pool_id for network in engine for pool_id in network.pools)
     uses.update(PoolId(network.pools[0]) for network in ours.networks if network.adopted)

@@ -68,7 +68,7 @@ class Holdings:
             size = max((book.size_within(pool_id.range) for book in books), default=0)
             whole = pool_id.range is not None and any(contains(book.block, pool_id.range) for book in books)
             low = sum(book.free_within(pool_id.range) for book in books) < size // LOW_WATER
-            return low and not whole and not journal.is_dockers
+            return (low or not books) and not whole and not journal.is_dockers
 
     def _need_next_block(self, pool_id: PoolId) -> None:
         if not self._is_low(pool_id):
@@ -104,7 +104,7 @@ class Holdings:
                 self._add_block(pool, self._reserved_again(pool, claim, held), dockers=held.dockers)
         borrowed = [address for address, lease in journal.leases.items() if lease.kind == BORROWED]
         for address in [a for a in borrowed if not self._lending.confirm(pool, a)]:
-            journal.forget(address)
+            journal.lose(address)
             log.error("borrowed address lost; if in use here, it may be in use elsewhere", extra={"address": address})
 
     def _reserved_again(self, pool: IPNetwork, claim: Claim, held: HeldBlock) -> Claim:

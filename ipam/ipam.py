@@ -156,7 +156,7 @@ class Ipam:
         pool = pool_id.pool
         with self._ledger.lock(pool):
             self._journal.pool(pool).take_back(address)
-            self._loans.return_quietly(pool)
+        self._loans.return_quietly(pool)
         self._changed(pool)
 
     def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float = float("inf")) -> None:

@@ -2,6 +2,7 @@
 
 Everything an address request needs is here, so that requests are answered without asking the cluster."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -18,6 +19,8 @@ HOST = "host"  # this host's own
 LENT = "lent"  # in a block of ours, but another host has it
 BORROWED = "borrowed"  # a container's, in a block of another host
 RETURNING = "returning"  # was borrowed, and is perhaps the other host's again
+LOST = "lost"  # a container's, though its block or loan is another host's by now
+CONTAINERS = (ENDPOINT, BORROWED, LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class PoolJournal:
         self._books = {block: self._book(block) for block in self.blocks}
 
     def _book(self, block: IPNetwork) -> BlockBook:
-        here = {address: lease for address, lease in self.leases.items() if address in block}
+        here = self._in(block)
         given = [address for address, lease in here.items() if lease.released is None]
         released = {a: lease.released for a, lease in here.items() if lease.released is not None}
         # Docker's own IPAM may have a pool of millions: nothing of it is ours to give.
@@ -102,22 +105,40 @@ class PoolJournal:
             lease = self.leases.get(address)
             if lease is None or lease.kind != LENT or lease.released is not None:
                 self._leases.put(address, Lease("", LENT))
-            if lease is not None and lease.kind in (ENDPOINT, HOST, BORROWED) and lease.released is None:
+            if lease is not None and lease.kind in (HOST, *CONTAINERS) and lease.released is None:
                 doubly.append(address)
         for address in back:
             if address not in self.leases:
                 self._leases.put(address, Lease("", LENT))
         self._blocks.put(block, HeldBlock(reserved, dockers))
+        for address, lease in self._in(block).items():
+            if lease.kind == LOST:  # its container is in the right again
+                self._leases.put(address, replace(lease, kind=ENDPOINT))
         self._books[block] = self._book(block)
         return doubly
 
     def drop_block(self, block: IPNetwork) -> dict[IPAddress, Lease]:
-        """Forget a block; returns the leases in it that are still in use."""
-        here = {address: lease for address, lease in self.leases.items() if address in block}
-        self._leases.remove(*here)
+        """Forget a block; returns the leases in it that are still in use. What containers have stays theirs here: were
+        the block ours again, or one of its addresses borrowed, nobody else may be given them."""
+        here = self._in(block)
+        worn = [address for address, lease in here.items() if _is_worn(lease)]
+        for address in worn:
+            self.lose(address)
+        self._leases.remove(*(here.keys() - {*worn}))
         self._blocks.remove(block)
         self._books.pop(block, None)
         return {address: lease for address, lease in here.items() if lease.released is None}
+
+    def _in(self, block: IPNetwork) -> dict[IPAddress, Lease]:
+        return {address: lease for address, lease in self.leases.items() if address in block}
+
+    def lose(self, address: IPAddress) -> None:
+        """It may be another host's by now; if a container here has it, it is given all the same."""
+        lease = self.leases[address]
+        if _is_worn(lease):
+            self._leases.put(address, replace(lease, kind=LOST))
+        else:
+            self._leases.remove(address)
 
     @property
     def is_dockers(self) -> bool:
@@ -165,7 +186,9 @@ class PoolJournal:
     def take_back(self, address: IPAddress) -> None:
         """The address is free again, after a rest. One that nobody had is fine."""
         lease = self.leases.get(address)
-        if lease is not None and lease.released is None:
+        if lease is not None and lease.kind == LOST:
+            self.forget(address)
+        elif lease is not None and lease.released is None:
             moment = self._clock()
             self._leases.put(address, replace(lease, released=moment))
             if book := self._book_of(address):
@@ -186,9 +209,7 @@ class PoolJournal:
 
     def release_all_of(self, pool_id: PoolId) -> None:
         for address in [
-            a
-            for a, lease in self.leases.items()
-            if lease.pool_id == str(pool_id) and lease.kind in (ENDPOINT, BORROWED)
+            a for a, lease in self.leases.items() if lease.pool_id == str(pool_id) and lease.kind in CONTAINERS
         ]:
             self.take_back(address)
 
@@ -203,6 +224,7 @@ class PoolJournal:
 class Journal:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store, self._clock = store, clock
+        self._opening = threading.Lock()
         self._held = LocalRecords(store, "held/", Held, PoolId.parse)
         known = {
             *_pools_below(store, "blocks/"),
@@ -215,9 +237,10 @@ class Journal:
         return list(self._pools)
 
     def pool(self, pool: IPNetwork) -> PoolJournal:
-        if pool not in self._pools:
-            self._pools[pool] = PoolJournal(self._store, pool, self._clock)
-        return self._pools[pool]
+        with self._opening:  # of a pool that two threads open at once there is one journal, not two
+            if pool not in self._pools:
+                self._pools[pool] = PoolJournal(self._store, pool, self._clock)
+            return self._pools[pool]
 
     def drop_pool(self, pool: IPNetwork) -> None:
         self._pools.pop(pool, None)
@@ -227,7 +250,7 @@ class Journal:
         return held.uses if held else 0
 
     def held(self) -> dict[PoolId, Held]:
-        return dict(self._held.records)
+        return dict(list(self._held.records.items()))  # a pool id hashes in Python: only a list is copied at once
 
     def pool_ids(self) -> list[PoolId]:
         return list(self._held.records)
@@ -248,6 +271,11 @@ class Journal:
         else:
             self.pool(pool_id.pool).release_all_of(pool_id)
             self._held.remove(pool_id)
+
+
+def _is_worn(lease: Lease) -> bool:
+    """Whether a container here has the address."""
+    return lease.released is None and lease.kind in CONTAINERS
 
 
 def _pools_below(store: Store, prefix: str) -> set[IPNetwork]:

@@ -76,9 +76,15 @@ class Loans:
         raise PoolExhausted(exhausted(pool_id, self._pools.owners(pool)))
 
     def return_quietly(self, pool: IPNetwork) -> None:
-        """`give_back`, or later if the store is away."""
+        """`give_back`, or later if the store is away. With no lock held: whether a store hangs is found out while
+        nobody waits."""
+        with self._ledger.lock(pool):
+            if not self._to_give_back(pool):
+                return
         try:
-            self.give_back(pool)
+            self._pools.owners(pool)
+            with self._ledger.lock(pool):
+                self.give_back(pool)
         except StoreUnavailable as error:
             log.debug("borrowed addresses go back later", extra={"pool": pool, "why": error})
 
@@ -88,14 +94,16 @@ class Loans:
         That it returns is noted first: the holder may have it as soon as the store was told, whether or not we hear
         the answer. While the store is away nothing is noted, so that a container may have the address again."""
         journal = self._ledger.of(pool)
-        for address in [
-            a for a, lease in journal.leases.items() if lease.kind == BORROWED and lease.released is not None
-        ]:
+        for address in self._to_give_back(pool):
             self._lending.borrower(pool, address)
             journal.note_returning(address)
         for address in [a for a, lease in journal.leases.items() if lease.kind == RETURNING]:
             self._lending.give_back(pool, address)
             journal.forget(address)
+
+    def _to_give_back(self, pool: IPNetwork) -> list[IPAddress]:
+        leases = self._ledger.of(pool).leases.items()
+        return [address for address, lease in leases if lease.kind == BORROWED and lease.released is not None]
 
     def give_up(self, pool: IPNetwork) -> None:
         """Nothing of the pool is borrowed or asked for any more: this host leaves it."""
@@ -107,6 +115,8 @@ class Loans:
 
     def answer_wishes(self, pool: IPNetwork) -> None:
         """Lend what others ask for from blocks of ours, or say why not."""
+        if pool not in self._ledger.pools():
+            return
         for address in self._lending.wishes(pool, tuple(self._ledger.of(pool).blocks)):
             with self._ledger.lock(pool):
                 self._answer_wish(pool, address)

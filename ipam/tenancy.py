@@ -103,15 +103,25 @@ def period_of(ttl: float) -> float:
 
 class Tenancy:
     def __init__(
-        self, store: Store, local: Store, host: str, ttl: float, clock: Clock | None = None, *, alone: bool = False
+        self,
+        store: Store,
+        local: Store,
+        host: str,
+        ttl: float,
+        clock: Clock | None = None,
+        *,
+        alone: bool = False,
+        away: Callable[[], tuple[float, str] | None] = lambda: None,
     ) -> None:
         """`ttl` in seconds: how long a silent host keeps what it holds. `alone` if the store is this host's own:
-        what that forgets is nobody else's."""
+        what that forgets is nobody else's. `away` tells for how many seconds the store has been away,
+        and why; None if it is there, as far as is known."""
         clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._verify: Callable[[], None] = lambda: None
         self._ended = False
-        self._store, self._host, self._ttl, self._clock, self._alone = store, host, ttl, clock, alone
+        self._store, self._host, self._ttl, self._clock = store, host, ttl, clock
+        self._alone, self._away = alone, away
         self._last = LocalRecords(local, "lease", LastBeat, str)
         self._identity = LocalRecords(local, "identity", Identity, str)
         if "" not in self._identity.records:
@@ -119,7 +129,7 @@ class Tenancy:
         self.period = period_of(ttl)
         self._epochs = Epochs(store, self.period)
         self._tells_again = False
-        self.epoch = self._memory.epoch if self._memory else ""  # of what this host claims now
+        self.epoch = self._last_epoch()  # of what this host claims now
         self.retelling = False  # the store had forgotten, and the hosts tell it again, as of the last beat
 
     def on_loss(self, verify: Callable[[], None]) -> None:
@@ -144,8 +154,12 @@ class Tenancy:
         return max(wall, self._clock.boot() - last.boot)
 
     def insist(self) -> None:
-        """Before an address is given out, and with no lock held. After a silence, a beat is tried first."""
+        """Before an address is given out, and with no lock held. After a silence, a beat is tried first, but not while
+        the store is known to be away: whoever asks would wait for as long as it hangs."""
         if self.silence() <= QUIET_PERIODS * self.period:
+            return
+        if (away := self._away()) is not None:
+            self.refuse_if_fenced(away[1])
             return
         try:
             self.beat()
@@ -215,6 +229,12 @@ class Tenancy:
         """This host's record in the store."""
         entry = self._store.get(records.host_key(self._host))
         return entry, decode(records.Host, entry.value) if entry else None
+
+    def _last_epoch(self) -> str:
+        if self._alone:
+            epoch, _ = read_epoch(self._store)
+            return epoch.id if epoch else ""
+        return self._memory.epoch if self._memory else ""
 
     @property
     def _memory(self) -> Memory | None:

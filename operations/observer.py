@@ -16,7 +16,7 @@ from cluster.upkeep import Upkeep
 from cluster.watch import Watch
 from driver.backends.interface import Underlay
 from driver.reconciler import Reconciler
-from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Lease
+from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, LOST, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
 from operations import survey
 from operations.model import Address, Container, Host, LeaseState, Network, Picture, Status, StoreState, UnderlayState
@@ -30,7 +30,7 @@ from store.ip import IPAddress
 SHOWN = (records.POOLS, records.HOSTS, records.LEASES, records.NETWORKS)
 LONGEST_IDLE = 60.0  # seconds between two passes of a reconciler that is alive
 AS_IN_CLUSTER = (State.SPREAD, State.KEPT)
-USES = {ENDPOINT: "container", HOST: "host", BORROWED: "container", LENT: "lent", RETURNING: "resting"}
+USES = {ENDPOINT: "container", HOST: "host", BORROWED: "container", LENT: "lent", RETURNING: "resting", LOST: "lost"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ def assemble(settings: Settings) -> Parts:
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
     store, catalog = open_stores(settings, metrics.store_call)
     alone = settings.store.scheme == "sqlite"
-    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
+    away = store.away if isinstance(store, Breaker) else lambda: None
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
     addressing = assemble_addressing(settings, store, local, networks, tenancy)
@@ -107,7 +108,6 @@ def assemble(settings: Settings) -> Parts:
             Duty("keep names", naming.directory.save, NAMES_PERIOD),
         ]
     )
-    away = store.away if isinstance(store, Breaker) else lambda: None
     skew = store.skew if isinstance(store, Breaker) else lambda: None
     attached = naming.directory.endpoints
     seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)

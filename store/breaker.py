@@ -32,7 +32,7 @@ class Breaker:
         self._inner, self._clock, self.skew = inner, clock, skew
         self._lock = threading.Lock()
         self._away_since: float | None = None
-        self._closed_until = 0.0
+        self._closed_until, self._asking = 0.0, False  # whether somebody finds out if it is back
         self._why = ""
 
     def away(self) -> tuple[float, str] | None:
@@ -64,9 +64,17 @@ class Breaker:
     def _guarded(self, call: Callable[[], T]) -> T:
         with self._lock:
             now = self._clock()
-            if self._away_since is not None and now < self._closed_until:
+            if self._away_since is None:
+                first = False
+            elif self._asking or now < self._closed_until:
                 raise StoreUnavailable(f"{self._why} (away for {now - self._away_since:.0f} s)")
-        return self._tried(call)
+            else:
+                first = self._asking = True
+        try:
+            return self._tried(call)
+        finally:
+            if first:
+                self._asking = False
 
     def _tried(self, call: Callable[[], T], *, waits: bool = False) -> T:
         asked = self._clock()

@@ -134,6 +134,8 @@ class Host:
     asleep: bool = False  # as if the process were not running
     verify: Callable[[Ipam], None] = Ipam.verify  # after a lost lease
     ttl: float = TTL
+    alone: bool = False  # the store is its own
+    away: tuple[float, str] | None = None  # what its breaker says
     pause: Callable[[float], None] = lambda _: None  # while a request waits for another host
 
     def __post_init__(self) -> None:
@@ -142,7 +144,9 @@ class Host:
 
     def restart(self) -> None:
         """The process dies and starts again: what is not on disk is gone."""
-        self.tenancy = Tenancy(self.line, self.disk, self.name, self.ttl, self.clock)
+        self.tenancy = Tenancy(
+            self.line, self.disk, self.name, self.ttl, self.clock, alone=self.alone, away=lambda: self.away
+        )
         pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
         lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
         self.commons = Commons(self.line, pools, self.tenancy)

@@ -104,6 +104,27 @@ def test_the_watch_goes_through_and_closes_the_breaker() -> None:
     assert breaker.get("a") is None
 
 
+def test_one_caller_alone_finds_out_whether_a_store_that_hangs_is_back() -> None:
+    inner, now = Moody(), [100.0]
+    breaker = Breaker(inner, lambda: now[0])
+    inner.error = StoreUnavailable("no answer")
+    with pytest.raises(StoreUnavailable):
+        breaker.get("a")
+    now[0] += 2 * SHORTEST
+
+    def meanwhile() -> None:
+        inner.moved = lambda: None
+        with pytest.raises(StoreUnavailable, match="away for"):
+            breaker.get("b")
+
+    inner.moved = meanwhile
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            breaker.get("a")
+        now[0] += 2 * SHORTEST
+    assert inner.calls == 3
+
+
 def test_a_no_is_an_answer() -> None:
     inner = Moody()
     breaker = Breaker(inner)

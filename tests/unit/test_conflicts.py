@@ -10,6 +10,7 @@ from cluster.conflicts import Conflicts, conflicts
 from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import Ours
 from driver.model import Network
+from ipam import journal
 from ipam.journal import ENDPOINT, Held, Lease
 from ipam.model import PoolId
 
@@ -34,6 +35,11 @@ def test_the_container_of_a_lost_address_is_named() -> None:
 def test_an_address_that_came_back_is_held_no_more() -> None:
     released = replace(HELD, leases={("", POOL): {ADDRESS: Lease("", ENDPOINT, released=1.0)}})
     assert [conflict.address for conflict in conflicts(released, [ENGINE])] == [ADDRESS]
+
+
+def test_an_address_that_was_lost_under_its_container_is_not_held() -> None:
+    lost = replace(HELD, leases={("", POOL): {ADDRESS: Lease("", journal.LOST)}})
+    assert [conflict.address for conflict in conflicts(lost, [ENGINE])] == [ADDRESS]
 
 
 def test_pools_of_others_are_not_ours_to_judge() -> None:

@@ -1,0 +1,232 @@
+"""A host that lost a block, or a loan, while its containers run on: what they have is given to nobody here, whatever
+comes back, and a container that ends takes no other's address along."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from cluster.reclaim import give_up
+from ipam.errors import AddressTaken, PoolExhausted
+from ipam.journal import Journal
+from ipam.model import PoolId
+from store import records
+from store.interface import StoreUnavailable
+from store.ip import IPAddress, IPInterface
+from store.memory import MemoryStore
+from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, Line
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")
+
+
+def lose_the_lease(host: Host) -> None:
+    entry = host.cluster.store.get(records.host_key(host.name))
+    assert entry is not None
+    assert give_up(host.cluster.store, host.name, entry.version)
+
+
+def lose_the_block(host: Host, other: Host, pool: PoolId) -> IPInterface:
+    """Returns an address in it that a container here has."""
+    worn = host.give(pool)
+    beside = next(address for address in next(iter(host.journal.pool(WEB).blocks)) if address != worn.ip)
+    host.line.cut = True
+    lose_the_lease(host)
+    other.create()
+    other.give(pool, str(beside + 1))
+    host.line.cut = False
+    host.tenancy.beat()
+    assert host.journal.pool(WEB).block_of(worn.ip) is None
+    return worn
+
+
+def given_by(host: Host, pool: PoolId, most: int) -> set[IPAddress]:
+    return {host.give(pool).ip for _ in range(most)}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_address_of_a_block_that_comes_back_is_still_its_containers(a: Host, b: Host, restarted: bool) -> None:
+    pool = a.create()
+    worn = lose_the_block(a, b, pool)
+    b.remove(pool)
+    if restarted:
+        a.restart()
+    assert worn.ip not in given_by(a, pool, 130)
+    assert a.journal.pool(WEB).block_of(worn.ip) is not None
+    with pytest.raises(AddressTaken, match="is already in use on this host"):
+        a.give(pool, str(worn.ip))
+    a.release(pool, worn)
+    assert not a.journal.pool(WEB).is_given(worn.ip)
+
+
+def test_it_is_not_borrowed_for_another_container_of_the_host_that_lost_it(a: Host, b: Host) -> None:
+    pool = a.create()
+    worn = lose_the_block(a, b, pool)
+    with pytest.raises(AddressTaken, match="is already in use on this host"):
+        a.give(pool, str(worn.ip))
+    a.release(pool, worn)
+    assert a.give(pool, str(worn.ip)) == worn
+
+
+def test_a_borrowed_address_whose_loan_was_lost_is_borrowed_by_nobody_here(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    [block] = b.journal.pool(WEB).blocks
+    worn = a.give(pool, str(block[9]))
+    a.line.cut = True
+    lose_the_lease(a)
+    b.settle()
+    a.line.cut = False
+    a.tenancy.beat()
+    with pytest.raises(AddressTaken, match="is already in use on this host"):
+        a.give(pool, str(worn.ip))
+    a.release(pool, worn)
+    a.settle()
+    assert b.give(pool, str(worn.ip)) == worn
+
+
+def test_what_the_container_of_a_lost_address_leaves_is_nothing(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    worn = lose_the_block(a, b, pool)
+    a.remove(pool)
+    b.release(pool, worn)
+    b.remove(pool)
+    assert a.ipam.leases() == {}
+    assert cluster.held_keys() == []
+
+
+# --- a host whose pool has no block for it
+
+
+def test_a_host_without_a_block_takes_one_as_soon_as_there_is_one(cluster: Cluster, a: Host, b: Host) -> None:
+    tiny = ip_network("10.9.0.0/28")
+    pool = b.create(tiny)
+    with suppress(PoolExhausted):
+        while True:
+            b.give(pool)
+    a.create(tiny)
+    assert not a.journal.pool(tiny).blocks
+    b.remove(pool)
+    a.ipam.keep_in_hand()
+    assert a.journal.pool(tiny).blocks
+    a.line.cut = True
+    assert a.give(pool)
+
+
+# --- the store hangs
+
+
+def test_no_request_from_a_block_of_ours_finds_out_whether_a_store_that_hangs_is_back(a: Host) -> None:
+    pool = a.create()
+    asked = list[str]()
+
+    class Hangs(Line):
+        def _pass(self) -> MemoryStore:
+            asked.append(threading.current_thread().name)
+            raise StoreUnavailable("no answer")
+
+    a.line, a.away = Hangs(a.cluster, "a"), (100.0, "no answer")
+    a.restart()
+    a.clock.now += 4 * a.tenancy.period
+    assert a.give(pool)
+    a.clock.now += TTL
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        a.give(pool)
+    assert asked == []
+
+
+def test_a_borrowed_address_that_comes_back_while_the_store_hangs_keeps_nobody_waiting(a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    [block] = b.journal.pool(WEB).blocks
+    borrowed = a.give(pool, str(block[9]))
+    asked, over = threading.Event(), threading.Event()
+
+    class Hangs(Line):
+        def _pass(self) -> MemoryStore:
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                over.wait(10)
+            raise StoreUnavailable("no answer")
+
+    a.line = Hangs(a.cluster, "a")
+    a.restart()
+    with ThreadPoolExecutor(1) as threads:
+        released = threads.submit(a.release, pool, borrowed)
+        assert asked.wait(10)
+        assert a.give(pool)
+        assert not released.done()
+        over.set()
+        released.result(10)
+    assert a.give(pool, str(borrowed.ip)) == borrowed  # not returned yet
+
+
+# --- threads
+
+
+def test_of_a_pool_that_is_opened_by_two_threads_there_is_one_journal() -> None:
+    together = threading.Barrier(2)
+
+    class Meeting(MemoryStore):
+        def read(self, prefix: str):  # type: ignore[no-untyped-def]
+            if prefix.startswith("blocks/10"):
+                with suppress(threading.BrokenBarrierError):
+                    together.wait(0.2)
+            return super().read(prefix)
+
+    journal = Journal(Meeting(), lambda: 0.0)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(journal.pool, [WEB, WEB])
+    assert first is second
+
+
+def test_nobody_opens_a_journal_to_answer_a_wish(a: Host) -> None:
+    a.ipam.answer_wishes(WEB)
+    assert a.journal.pools() == []
+
+
+def test_pools_are_held_and_let_go_while_others_ask_which_are_held() -> None:
+    journal, over = Journal(MemoryStore(), lambda: 0.0), threading.Event()
+    ids = [PoolId(ip_network(f"10.{number}.0.0/16")) for number in range(200)]
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            for pool_id in ids:
+                journal.hold(pool_id)
+            for pool_id in ids:
+                journal.let_go(pool_id)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(1) as threads:
+        busy = threads.submit(come_and_go)
+        try:
+            for _ in range(2000):
+                assert set(journal.held()) <= {*ids}
+        finally:
+            over.set()
+            sys.setswitchinterval(before)
+        busy.result(10)
+
+
+def test_a_store_of_this_host_alone_is_known_at_once_after_a_restart(cluster: Cluster) -> None:
+    a = Host("a", cluster, alone=True)
+    a.create()
+    a.restart()
+    assert a.create(ip_network("10.9.0.0/24"))
+    assert ip_address("10.9.0.1") == a.journal.pool(ip_network("10.9.0.0/24")).gateway
