@@ -54,11 +54,11 @@ for command in (*LOOKING, service.install, service.uninstall):
 def serve(**flags: str | None) -> NoReturn:
     """Run the plugin in the foreground."""
     from plugin import log, privileges, state_dir
-    from plugin.credentials import credentials
+    from plugin.credentials import refuse_unusable
 
     try:
         settings = read_settings(flags)
-        credentials(settings)
+        refuse_unusable(settings)
         if sentence := privileges.missing():
             raise state_dir.Busy(sentence)
         log.setup(settings.log)

@@ -1,15 +1,16 @@
-"""What this host shows Consul. Read by the main process, so that what is wrong ends the start before anything runs."""
+"""What this host shows Consul is looked at by the main process: what is wrong ends the start before anything runs."""
 
 import os
 
 from plugin.settings import Settings, SettingsError
-from store.credentials import Credentials, read_credentials
+from store.credentials import read_credentials
 
 
-def credentials(settings: Settings) -> Credentials:
+def refuse_unusable(settings: Settings) -> None:
+    """Each later use reads them again; that they are wrong then, too, would be told by the worker alone."""
     if settings.store.scheme == "sqlite":
-        return Credentials()
+        return
     try:
-        return read_credentials(os.environ)
+        read_credentials(os.environ)
     except ValueError as error:
         raise SettingsError(str(error)) from None

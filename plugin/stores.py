@@ -1,7 +1,8 @@
 """The part of the composition root that is about the store that the hosts share."""
 
-from plugin.credentials import credentials
-from plugin.settings import Settings
+import os
+
+from plugin.settings import Settings, SettingsError
 from store.breaker import Breaker
 from store.catalog import Catalog
 from store.consul import ConsulStore
@@ -19,7 +20,8 @@ def open_stores(settings: Settings, told: Told = lambda *_: None) -> tuple[Store
     """What the hosts share, and where services can be registered; `told` hears how long each call took."""
     if settings.store.scheme == "sqlite":
         return Announcing(Measured(SqliteStore(settings.state_dir / "cluster.db"), told), settings.host), None
-    shown = credentials(settings)
-    url, root = str(settings.store), settings.cluster
-    consul = ConsulStore(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate)
+    try:
+        consul = ConsulStore.from_url(str(settings.store), root=settings.cluster, environ=os.environ)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     return Breaker(Announcing(Measured(consul, told), settings.host), skew=lambda: consul.skew), consul

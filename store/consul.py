@@ -14,7 +14,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from consul.std import HTTPClient
 
 from store.catalog import Service, registration
 from store.connections import Connections
-from store.credentials import checked_token
+from store.credentials import checked_token, read_credentials
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress
 from store.rules import check_changes, check_key, check_prefix
@@ -131,6 +131,12 @@ class ConsulStore:
         self._paces: dict[str, Pace] = {}
         self._closed = threading.Event()
         self.skew: float | None = None  # seconds this host's clock is ahead of Consul's, by its last answer
+
+    @classmethod
+    def from_url(cls, url: str, *, root: str, environ: Mapping[str, str]) -> "ConsulStore":
+        """A store set up by Consul's own variables in `environ`. ValueError names the one that is wrong."""
+        shown = read_credentials(environ)
+        return cls(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate)
 
     def get(self, key: str) -> Entry | None:
         check_key(key)

@@ -3,7 +3,7 @@
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from store.consul import ConsulStore
-from store.credentials import read_credentials
 from store.interface import ABSENT, Check, Delete, Put, StoreForbidden, StoreUnavailable
 from tests.consul_agent import ConsulAgent
 from tests.contract.conftest import running
@@ -90,11 +89,6 @@ def test_a_token_given_wins_over_the_environment(
         assert store.commit(Put("b", b"", ABSENT))
 
 
-def by_variables(url: str, root: str, environ: Mapping[str, str]) -> ConsulStore:
-    shown = read_credentials(environ)
-    return ConsulStore(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate)
-
-
 @pytest.mark.usefixtures("written")
 def test_tokens_and_certificates_come_from_consuls_variables(
     acl_agent: ConsulAgent, root: str, token: str, tmp_path: Path
@@ -104,7 +98,7 @@ def test_tokens_and_certificates_come_from_consuls_variables(
     by_file = {"CONSUL_HTTP_TOKEN_FILE": str(token_file), "CONSUL_HTTP_TOKEN": "the file wins"}
     for environ in ({"CONSUL_HTTP_TOKEN": token}, by_file):
         for url, more in ((acl_agent.url, {}), (acl_agent.tls_url, acl_agent.tls_environ)):
-            with closing(by_variables(url, root, environ | more)) as store:
+            with closing(ConsulStore.from_url(url, root=root, environ=environ | more)) as store:
                 assert store.read("").entries.keys() == {"a"}
 
 
@@ -126,7 +120,7 @@ def test_a_client_that_cannot_prove_itself_is_not_listened_to(acl_agent: ConsulA
 
 def test_closing_ends_an_encrypted_wait(acl_agent: ConsulAgent, root: str, token: str) -> None:
     environ = {"CONSUL_HTTP_TOKEN": token} | acl_agent.tls_environ
-    store = by_variables(acl_agent.tls_url, root, environ)
+    store = ConsulStore.from_url(acl_agent.tls_url, root=root, environ=environ)
     assert store.commit(Put("a", b"1", ABSENT))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(store.wait, "", store.read("").version, 60)
