@@ -34,7 +34,8 @@ class Facts:
     shared: Mapping[str, tuple[str, ...]]  # underlay addresses that several hosts publish, and these hosts
     conflicts: tuple[str, ...]
     garbage: tuple[str, ...]
-    faults: tuple[str, ...]  # of the reconciler
+    faults: tuple[str, ...]  # of the reconciler, but for the next
+    lost: str  # why the interface to the other hosts is not known, empty if it is
     failing: Mapping[str, str]  # duties, and why
     underlay: Underlay | None
     networks: tuple[Network, ...]

@@ -10,6 +10,15 @@ from operations.reach import Reached
 from store.ip import IPAddress
 
 
+def underlay_is_known(facts: Facts) -> Iterator[Finding]:
+    if facts.lost:
+        yield error(
+            "interface",
+            f"where other hosts are is not known, so none is reached and no network can be made: {facts.lost}",
+            "bring that interface up (flannelpy follows by itself), or correct FLANNELPY_IFACE and restart flannelpy",
+        )
+
+
 def published_address_is_here(facts: Facts) -> Iterator[Finding]:
     underlay = facts.underlay
     for address in underlay.advertised if underlay else ():
