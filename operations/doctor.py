@@ -19,7 +19,7 @@ from driver.kernel.look import Look
 from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.verdict import FORWARD, INPUT, PREROUTING, Drop, Packet, drops
 from operations.checks import examine
-from operations.facts import Facts, Rates
+from operations.facts import Facts
 from operations.lookup import Lookup, Question, Questions, can_ask
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
@@ -35,7 +35,6 @@ ENGINES = 3.0  # seconds for the Engine's list, beside the look at this host and
 MOST_LOOKUPS = 4
 WINDOW = 0.5  # seconds in which counters are watched, at least
 QUIET = 3  # periods without a beat
-SNMP = Path("/proc/thread-self/net/snmp")
 T = TypeVar("T")
 Networks = Sequence[tuple[Network, tuple[Remote, ...] | None]]
 
@@ -52,7 +51,7 @@ class Doctor:
 
     def gather(self, lookups: Sequence[Lookup]) -> Facts:
         see, ours, began = self._see, self._see.ours(), time.monotonic()
-        before = _counters()
+        before = _dropped()
         pool = ThreadPoolExecutor(2)
         engine = pool.submit(see.engine.networks, SHORT_TIMEOUT)
         leases = pool.submit(see.store.read, records.LEASES)
@@ -95,7 +94,8 @@ class Doctor:
             left_out=left_out,
             unprobed=unprobed,
             lookups=tuple(lookups),
-            rates=_risen(before, _counters()),
+            dropped={reason: count - before.get(reason, count) for reason, count in _dropped().items()},
+            bad_checksums=see.checksums.many,
             disk=_disk(see.state_dir),
         )
 
@@ -244,24 +244,12 @@ class _Host:
                 yield endpoint.host_link
 
 
-def _counters() -> Rates:
-    """As they stand."""
+def _dropped() -> dict[str, int]:
+    """By our own rules so far."""
     try:
-        dropped = nft.read_dropped()
+        return nft.read_dropped()
     except KernelError:
-        dropped = {}
-    return Rates(dropped, bad_checksums(SNMP.read_text()))
-
-
-def _risen(before: Rates, after: Rates) -> Rates:
-    dropped = {name: count - before.dropped.get(name, count) for name, count in after.dropped.items()}
-    return Rates(dropped, after.bad_checksums - before.bad_checksums)
-
-
-def bad_checksums(snmp: str) -> int:
-    """UDP's, from /proc/net/snmp: pairs of lines, names above numbers."""
-    names, numbers = (line.split()[1:] for line in snmp.splitlines() if line.startswith("Udp:"))
-    return int(dict(zip(names, numbers, strict=True)).get("InCsumErrors", 0))
+        return {}
 
 
 def _disk(where: Path) -> tuple[int, int]:

@@ -13,14 +13,6 @@ from store.ip import IPNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """How much some counters rose while the doctor looked."""
-
-    dropped: Mapping[str, int]  # of our own table, by reason
-    bad_checksums: int  # UDP
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     host: str
     store: str  # its address
@@ -48,5 +40,6 @@ class Facts:
     left_out: int  # hosts that were not asked
     unprobed: str  # why nobody was
     lookups: tuple[Lookup, ...]  # containers here that asked for one on another host
-    rates: Rates
+    dropped: Mapping[str, int]  # packets, by our own rules while the doctor looked, by reason
+    bad_checksums: int  # of tunnelled packets, lately, if there were many
     disk: tuple[int, int]  # bytes free and in all, of the state directory

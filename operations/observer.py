@@ -15,6 +15,7 @@ from cluster.spread import Outcome, State
 from cluster.upkeep import Upkeep
 from cluster.watch import Watch
 from driver.backends.interface import Underlay
+from driver.checksums import Checksums
 from driver.reconciler import Reconciler
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
@@ -57,6 +58,7 @@ class Sources:
     engine: Dockerd
     upkeeps: Collection[Upkeep]
     outcomes: Callable[[], Mapping[str, Outcome]]  # of the cluster's networks on this host
+    checksums: Checksums
 
 
 def lease_state(see: Sources) -> LeaseState:

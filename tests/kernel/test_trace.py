@@ -84,6 +84,7 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         state_dir=state_dir,
         attached=dict,
         resolver="",
+        checksums=SimpleNamespace(many=0),
     )
     return cast(Sources, found)
 
