@@ -54,9 +54,9 @@ class Dockerd:
         self._url = url
         self._version: str | None = None  # of the API, as agreed with the Engine when it was last connected to
 
-    def networks(self) -> list[EngineNetwork]:
+    def networks(self, timeout: int = TIMEOUT) -> list[EngineNetwork]:
         """Every network of the Engine, whole; EngineUnavailable if any part of the answer is missing."""
-        with self._client() as client:
+        with self._client(timeout) as client:
             listed = client.networks()
             return [network for known in listed if (network := self._whole(client, known["Id"])) is not None]
 
@@ -78,11 +78,18 @@ class Dockerd:
                 return False
             return True
 
-    def pid_of(self, container: str) -> int | None:
-        """The first process of a container that runs, by name or id; None for any other."""
-        with self._client() as client:
-            found = self._inspected(client, container)
-            return int(found["State"].get("Pid") or 0) or None if found is not None else None
+    def pids_of(self, containers: Collection[str]) -> dict[str, int]:
+        """The first processes of those that run, by name or id, as far as the Engine tells: of a container that it
+        starts or stops it does not, and nobody waits for the others then."""
+        found = dict[str, int]()
+        if not containers:
+            return found
+        with suppress(EngineUnavailable), self._client(SHORT_TIMEOUT) as client:
+            for container in containers:
+                shape = self._inspected(client, container)
+                if shape is not None and (pid := shape["State"].get("Pid")):
+                    found[container] = int(pid)
+        return found
 
     def users_of(self, network_id: str, name: str) -> list[str]:
         """The names of the containers that need the network, running or not. One that never ran knows its name only."""

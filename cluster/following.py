@@ -27,7 +27,7 @@ class Following:
         """`heard` is told of all changes, by one thread; also, of none, at the first answer and after each outage.
         `believes`: see Copy."""
         self._copy, self._heard = Copy(store, host, topic, believes), heard
-        self._answered = time.monotonic()
+        self._answered = self._turned = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow {topic}", daemon=True)
 
@@ -46,10 +46,15 @@ class Following:
         """Seconds since the store last answered, or since the start; it answers every PATIENCE seconds at least."""
         return time.monotonic() - self._answered
 
+    def idle(self) -> float:
+        """Seconds since the loop last came round, as it does with the store away, too."""
+        return time.monotonic() - self._turned
+
     def _run(self) -> None:
         pause, away = SHORTEST_PAUSE, True
         untold: dict[str, Entry | None] = {}
         while not self._stopping.is_set():
+            self._turned = time.monotonic()
             try:
                 untold |= self._copy.next(0 if untold else PATIENCE)
                 if untold or away:

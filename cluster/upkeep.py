@@ -13,6 +13,7 @@ from store.interface import Contended, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
+LONGEST = 300.0  # seconds one duty may take: each of its questions to the store or to Docker has its own end
 SOON = 1.0  # seconds until a duty that failed is tried again, doubled with each failure up to its period
 
 
@@ -28,6 +29,7 @@ class Upkeep:
         self._duties = duties
         self._failing: dict[str, str] = {}
         self._failures: Counter[str] = Counter()  # one after the other
+        self._under_way = "", 0.0  # the duty, and since when
         self._stopping, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -41,6 +43,12 @@ class Upkeep:
     def failing(self) -> dict[str, str]:
         """The duties that did not succeed the last time, and why."""
         return dict(self._failing)
+
+    def stalled(self) -> str:
+        """The duty that does not end, in a sentence; empty if there is none."""
+        duty, began = self._under_way
+        took = time.monotonic() - began
+        return f"the duty `{duty}` has been under way for {took:.0f} s" if duty and took > LONGEST else ""
 
     def hurry(self) -> None:
         """Do all duties now: something made them urgent."""
@@ -63,6 +71,7 @@ class Upkeep:
         return min(duty.period, SOON * 2 ** min(failures - 1, 16)) if failures else duty.period
 
     def _attempt(self, duty: Duty) -> None:
+        self._under_way = duty.name, time.monotonic()
         try:
             duty.act()
         except (StoreUnavailable, Contended, DriverError, EngineUnavailable) as error:
@@ -77,6 +86,8 @@ class Upkeep:
         else:
             self._failing.pop(duty.name, None)
             del self._failures[duty.name]
+        finally:
+            self._under_way = "", 0.0
 
     def _fail(self, duty: Duty, why: str) -> None:
         self._failing[duty.name] = why

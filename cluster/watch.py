@@ -20,7 +20,8 @@ class Watch:
         self._following, self._listeners = Following(store, host, POOLS, self._take, self._believes), listeners
         self._view: View | None = None
         self._trusts, self._doubts = trusts, False
-        self.start, self.stop, self.age = self._following.start, self._following.stop, self._following.age
+        self.start, self.stop = self._following.start, self._following.stop
+        self.age, self.idle = self._following.age, self._following.idle
 
     def view(self) -> View | None:
         """The last that the store said, None if it has not answered since the start."""

@@ -16,15 +16,18 @@ class Checksums:
     def __init__(self, tunnels: Callable[[], bool]) -> None:
         """`tunnels` says whether there is a tunnel here at all."""
         self._tunnels, self._last = tunnels, wrong()
+        self.many = 0  # that came between the last two looks; 0 if they were few
 
     def look(self) -> None:
         """Called again and again; tells of every time in which many came."""
         before, self._last = self._last, wrong()
-        if self._tunnels() and self._last - before >= MANY:
+        came = self._last - before
+        self.many = came if came >= MANY and self._tunnels() else 0
+        if self.many:
             log.warning(
                 "UDP packets arrive with a wrong checksum; if containers here answer to ping and not to TCP, another "
                 "host spoils what it tunnels: create the network with -o checksum-offload=off",
-                extra={"packets": self._last - before},
+                extra={"packets": came},
             )
 
 

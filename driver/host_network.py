@@ -58,7 +58,7 @@ def underlay(
         raise KernelError("this host has no default route; set FLANNELPY_IFACE to the interface to other hosts")
     link = next((link for link in links if link.name == found), None)
     if link is None:
-        raise KernelError(f"there is no interface {found}")
+        raise KernelError(f"there is no interface {found}{', which FLANNELPY_IFACE names' if dev else ''}")
     best = _best_addresses(addresses, link.index)
     if not best:
         raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")

@@ -75,6 +75,7 @@ class Reconciler:
         self._errors: list[str] = []
         self._broke_off = False  # the last pass: nothing is known to be as it should be
         self._underlay: Underlay | None = None
+        self.underlay_fault = ""  # why the last pass found none
         self._last_underlay: Underlay | None = None
         self._moved = moved
         self._forwarding = Forwarding()
@@ -294,9 +295,9 @@ class Reconciler:
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:
-            self._underlay = self._read_underlay(kernel)
+            self._underlay, self.underlay_fault = self._read_underlay(kernel), ""
         except KernelError as error:
-            self._underlay = None
+            self._underlay, self.underlay_fault = None, str(error)
             errors.append(str(error))
         before, now = self._last_underlay, self._underlay
         self._last_underlay = now or before

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.conflicts import conflicts
-from cluster.dockerd import EngineUnavailable
+from cluster.dockerd import SHORT_TIMEOUT, EngineUnavailable
 from cluster.engine import EngineNetwork
 from driver import nft, sysctl
 from driver.backends.interface import Remote, Underlay
@@ -19,7 +19,7 @@ from driver.kernel.look import Look
 from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.verdict import FORWARD, INPUT, PREROUTING, Drop, Packet, drops
 from operations.checks import examine
-from operations.facts import Facts, Rates
+from operations.facts import Facts
 from operations.lookup import Lookup, Question, Questions, can_ask
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
@@ -30,11 +30,11 @@ from store.faulty import faulty
 from store.interface import Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress, IPNetwork, contains
 
-PATIENCE = 2.0  # seconds for the Engine and for the store
+PATIENCE = 1.25  # seconds for the store, and for what is asked of the Engine before the doctor looks
+ENGINES = 3.0  # seconds for the Engine's list, beside the look at this host and the probes, which may take as long
 MOST_LOOKUPS = 4
 WINDOW = 0.5  # seconds in which counters are watched, at least
 QUIET = 3  # periods without a beat
-SNMP = Path("/proc/thread-self/net/snmp")
 T = TypeVar("T")
 Networks = Sequence[tuple[Network, tuple[Remote, ...] | None]]
 
@@ -51,16 +51,18 @@ class Doctor:
 
     def gather(self, lookups: Sequence[Lookup]) -> Facts:
         see, ours, began = self._see, self._see.ours(), time.monotonic()
-        before = _counters()
+        before = _dropped()
         pool = ThreadPoolExecutor(2)
-        engine, leases = pool.submit(see.engine.networks), pool.submit(see.store.read, records.LEASES)
+        engine = pool.submit(see.engine.networks, SHORT_TIMEOUT)
+        leases = pool.submit(see.store.read, records.LEASES)
         pool.shutdown(wait=False)
         underlay, networks = see.reconciler.underlay_seen, self._networks(ours.networks)
+        lost = see.reconciler.underlay_fault
         snapshot, store_error, forbidden = self._store(leases)
         given = given_by_host(snapshot) if snapshot is not None else {}
         entries = self._entries(snapshot)
         reached, left_out, unprobed = _reach(underlay, networks, given)
-        known, engine_error = self._engine(engine)
+        known, engine_error = self._engine(engine, max(began + ENGINES - time.monotonic(), 0))
         look = _Host(underlay, networks, ours.endpoints)
         time.sleep(max(began + WINDOW - time.monotonic(), 0))
         found = set(conflicts(ours, known)) & set(conflicts(see.ours(), known))
@@ -78,7 +80,8 @@ class Doctor:
             shared=shared_addresses(entries),
             conflicts=tuple(map(str, found)),
             garbage=tuple(map(str, see.collector.suspected())),
-            faults=tuple(see.reconciler.faults()),
+            faults=tuple(fault for fault in see.reconciler.faults() if fault != lost),
+            lost=lost,
             failing={duty: why for upkeep in see.upkeeps for duty, why in upkeep.failing().items()},
             underlay=underlay,
             networks=tuple(ours.networks),
@@ -91,7 +94,8 @@ class Doctor:
             left_out=left_out,
             unprobed=unprobed,
             lookups=tuple(lookups),
-            rates=_risen(before, _counters()),
+            dropped={reason: count - before.get(reason, count) for reason, count in _dropped().items()},
+            bad_checksums=see.checksums.many,
             disk=_disk(see.state_dir),
         )
 
@@ -107,18 +111,27 @@ class Doctor:
 
     def questions(self) -> Questions:
         """In each of some networks one container here asks for one elsewhere, if somebody does that for flannelpy."""
-        see, found = self._see, list[Question]()
+        pool = ThreadPoolExecutor(1)
+        asked = pool.submit(lambda: Questions(tuple(self._questions())))
+        pool.shutdown(wait=False)
+        with suppress(EngineUnavailable, TooLate):  # the diagnosis tells of that
+            return asked.result(PATIENCE)
+        return Questions(())
+
+    def _questions(self) -> Iterator[Question]:
+        see = self._see
         networks = (network for network in see.ours().networks if can_ask(see.resolver, network.pools))
         shapes = {network.id: network for network in networks if not network.internal}
-        with suppress(EngineUnavailable):
-            here = [each for each in see.engine.networks() if each.endpoints and each.id in shapes]
-            for each in here[:MOST_LOOKUPS]:
-                other = _elsewhere(see.attached(), see.host, shapes[each.id])
-                asker = next(iter(each.endpoints.values())).container
-                pid = see.engine.pid_of(asker) if other else None
-                if other and pid:
-                    found.append(Question(asker, pid, other.name, other.addresses[0], see.resolver))
-        return Questions(tuple(found))
+        here = [each for each in see.engine.networks(SHORT_TIMEOUT) if each.endpoints and each.id in shapes]
+        pairs = [
+            (next(iter(each.endpoints.values())).container, other)
+            for each in here[:MOST_LOOKUPS]
+            if (other := _elsewhere(see.attached(), see.host, shapes[each.id]))
+        ]
+        pids = see.engine.pids_of([asker for asker, _ in pairs])
+        for asker, other in pairs:
+            if asker in pids:
+                yield Question(asker, pids[asker], other.name, other.addresses[0], see.resolver)
 
     def _store(self, asked: "Future[Snapshot]") -> tuple[Snapshot | None, str | None, bool]:
         """What it holds, or why it does not say; whether that is for want of a right."""
@@ -131,15 +144,17 @@ class Doctor:
         except StoreUnavailable as error:
             return None, str(error), False
         except TooLate:
-            return None, f"no answer in {PATIENCE:.0f} s", False
+            return None, f"no answer in {PATIENCE} s", False
 
-    def _engine(self, asked: "Future[list[EngineNetwork]]") -> tuple[Sequence[EngineNetwork], str | None]:
+    def _engine(
+        self, asked: "Future[list[EngineNetwork]]", patience: float
+    ) -> tuple[Sequence[EngineNetwork], str | None]:
         try:
-            return asked.result(PATIENCE), None
+            return asked.result(patience), None
         except EngineUnavailable as error:
             return (), str(error)
         except TooLate:
-            return (), f"the Docker Engine has not answered in {PATIENCE:.0f} s"
+            return (), f"the Docker Engine has not answered in {ENGINES:.0f} s"
 
 
 def _reach(
@@ -229,24 +244,12 @@ class _Host:
                 yield endpoint.host_link
 
 
-def _counters() -> Rates:
-    """As they stand."""
+def _dropped() -> dict[str, int]:
+    """By our own rules so far."""
     try:
-        dropped = nft.read_dropped()
+        return nft.read_dropped()
     except KernelError:
-        dropped = {}
-    return Rates(dropped, bad_checksums(SNMP.read_text()))
-
-
-def _risen(before: Rates, after: Rates) -> Rates:
-    dropped = {name: count - before.dropped.get(name, count) for name, count in after.dropped.items()}
-    return Rates(dropped, after.bad_checksums - before.bad_checksums)
-
-
-def bad_checksums(snmp: str) -> int:
-    """UDP's, from /proc/net/snmp: pairs of lines, names above numbers."""
-    names, numbers = (line.split()[1:] for line in snmp.splitlines() if line.startswith("Udp:"))
-    return int(dict(zip(names, numbers, strict=True)).get("InCsumErrors", 0))
+        return {}
 
 
 def _disk(where: Path) -> tuple[int, int]:

@@ -13,14 +13,6 @@ from store.ip import IPNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """How much some counters rose while the doctor looked."""
-
-    dropped: Mapping[str, int]  # of our own table, by reason
-    bad_checksums: int  # UDP
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     host: str
     store: str  # its address
@@ -34,7 +26,8 @@ class Facts:
     shared: Mapping[str, tuple[str, ...]]  # underlay addresses that several hosts publish, and these hosts
     conflicts: tuple[str, ...]
     garbage: tuple[str, ...]
-    faults: tuple[str, ...]  # of the reconciler
+    faults: tuple[str, ...]  # of the reconciler, but for the next
+    lost: str  # why the interface to the other hosts is not known, empty if it is
     failing: Mapping[str, str]  # duties, and why
     underlay: Underlay | None
     networks: tuple[Network, ...]
@@ -47,5 +40,6 @@ class Facts:
     left_out: int  # hosts that were not asked
     unprobed: str  # why nobody was
     lookups: tuple[Lookup, ...]  # containers here that asked for one on another host
-    rates: Rates
+    dropped: Mapping[str, int]  # packets, by our own rules while the doctor looked, by reason
+    bad_checksums: int  # of tunnelled packets, lately, if there were many
     disk: tuple[int, int]  # bytes free and in all, of the state directory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.conflicts import Conflicts
-from cluster.dockerd import Dockerd, EngineUnavailable
+from cluster.dockerd import SHORT_TIMEOUT, Dockerd, EngineUnavailable
 from cluster.engine import EngineNetwork
 from cluster.garbage import Collector, Ours
 from cluster.reclaim import Reclaimer
@@ -15,6 +15,7 @@ from cluster.spread import Outcome, State
 from cluster.upkeep import Upkeep
 from cluster.watch import Watch
 from driver.backends.interface import Underlay
+from driver.checksums import Checksums
 from driver.reconciler import Reconciler
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, LOST, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
@@ -29,6 +30,7 @@ from store.ip import IPAddress
 
 SHOWN = (records.POOLS, records.HOSTS, records.LEASES, records.NETWORKS)
 LONGEST_IDLE = 60.0  # seconds between two passes of a reconciler that is alive
+LONGEST_TURN = 300.0  # and between two questions of a watch: the store may keep each open for a minute
 AS_IN_CLUSTER = (State.SPREAD, State.KEPT)
 USES = {ENDPOINT: "container", HOST: "host", BORROWED: "container", LENT: "lent", RETURNING: "resting", LOST: "lost"}
 
@@ -56,6 +58,7 @@ class Sources:
     engine: Dockerd
     upkeeps: Collection[Upkeep]
     outcomes: Callable[[], Mapping[str, Outcome]]  # of the cluster's networks on this host
+    checksums: Checksums
 
 
 def lease_state(see: Sources) -> LeaseState:
@@ -126,12 +129,17 @@ class Observer:
 
     def stalled(self) -> list[str]:
         """Loops that stand still, in sentences."""
-        idle = self._see.reconciler.idle()
-        return [f"the reconciler has not looked at the kernel for {idle:.0f} s"] if idle > LONGEST_IDLE else []
+        idle, turn = self._see.reconciler.idle(), self._see.watch.idle()
+        found = [f"the reconciler has not looked at the kernel for {idle:.0f} s"] if idle > LONGEST_IDLE else []
+        if turn > LONGEST_TURN:
+            found.append(f"the watch of the store stands still for {turn:.0f} s")
+        return found + [why for upkeep in self._see.upkeeps if (why := upkeep.stalled())]
 
     def unready(self) -> list[str]:
         """Why this host cannot serve a container now, in sentences."""
         found = [] if self._see.reconciler.passes else ["the kernel has not been looked at yet"]
+        if fault := self._see.reconciler.underlay_fault:
+            found.append(f"where other hosts are is not known: {fault}")
         if fence := lease_state(self._see).fence:
             found.append(fence)
         if (away := self._see.away()) and not any(self._see.ours().blocks.values()):
@@ -181,7 +189,7 @@ class Observer:
 
     def _engine_networks(self) -> Collection[EngineNetwork]:
         try:
-            return self._see.engine.networks()
+            return self._see.engine.networks(SHORT_TIMEOUT)
         except EngineUnavailable:
             return ()  # then without names
 

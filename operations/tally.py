@@ -10,7 +10,8 @@ from store import records
 
 class Tally:
     def __init__(self, sources: Sources, observer: Observer) -> None:
-        self._see, self._observer, self._traffic = sources, observer, Traffic()
+        ours = sources.ours()
+        self._see, self._observer, self._traffic = sources, observer, Traffic(ours.networks, ours.endpoints)
 
     def counts(self) -> Counts:
         see, ours, status = self._see, self._see.ours(), self._observer.status()

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from cluster.dockerd import EngineUnavailable
+from cluster.dockerd import SHORT_TIMEOUT, EngineUnavailable
 from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
 from driver import nft
@@ -38,9 +38,10 @@ SEEN = (Route, Neighbour, Fdb, Address, VxlanLink)  # objects that netlink alone
 class Local:
     """A container of this host in one of our networks."""
 
-    name: str
+    name: str  # its address, where Docker does not say
     endpoint: Endpoint
     network: Network
+    named: bool  # by Docker
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,14 @@ class Tracer:
         network, mtu = pair.a.network, self._mtu(pair.a.network)
         remote, _ = _holder_of(self._remotes(network), pair.b)
         routers = (*network.pools, *(ip_network(each) for each in (remote.addresses if remote else ())))
-        pid, question = self._pid(pair.a), None
+        pids = self._see.engine.pids_of([end.name for end in (pair.a, pair.target) if end and end.named])
+        pid, question = pids.get(pair.a.name), None
         if can_ask(self._see.resolver, pair.a.endpoint.addresses) and pid and pair.name != str(pair.b):
             question = Question(pair.a.name, pid, pair.name, pair.b, self._see.resolver)
         yield Door(pid, host_link(pair.a.endpoint), pair.mine, pair.b, mtu, routers, True, question)
         if pair.target is not None:
             link = host_link(pair.target.endpoint)
-            yield Door(self._pid(pair.target), link, pair.b, pair.mine, mtu, (), False, None)
+            yield Door(pids.get(pair.target.name), link, pair.b, pair.mine, mtu, (), False, None)
 
     def _gather(self, ours: Ours, pair: Pair, visits: Visits) -> Found:
         see, a, b, target, underlay = self._see, pair.a, pair.b, pair.target, self._see.reconciler.underlay_seen
@@ -133,11 +135,6 @@ class Tracer:
         underlay = self._see.reconciler.underlay_seen
         return mtu_of(network, underlay) if underlay else network.mtu or 1280
 
-    def _pid(self, local: Local) -> int | None:
-        with suppress(EngineUnavailable):
-            return self._see.engine.pid_of(local.name)
-        return None
-
     def _elsewhere(self, name: str) -> list[IPAddress]:
         """The addresses of a container of that name on any host."""
         return [a for known in self._see.attached().values() if known.name == name for a in known.addresses]
@@ -145,7 +142,7 @@ class Tracer:
     def _engine(self) -> Sequence[EngineNetwork]:
         """Without it, containers are known by their addresses alone."""
         try:
-            return self._see.engine.networks()
+            return self._see.engine.networks(SHORT_TIMEOUT)
         except EngineUnavailable:
             return ()
 
@@ -194,7 +191,12 @@ def _locals(ours: Ours, engine: Sequence[EngineNetwork]) -> list[Local]:
     networks = {network.id: network for network in ours.networks}
     names = {endpoint: attached.container for each in engine for endpoint, attached in each.endpoints.items()}
     return [
-        Local(names.get(endpoint.id) or str(endpoint.addresses[0]), endpoint, networks[endpoint.network_id])
+        Local(
+            names.get(endpoint.id) or str(endpoint.addresses[0]),
+            endpoint,
+            networks[endpoint.network_id],
+            named=bool(names.get(endpoint.id)),
+        )
         for endpoint in ours.endpoints
         if endpoint.network_id in networks and endpoint.addresses
     ]

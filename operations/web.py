@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -19,12 +21,13 @@ from store.interface import StoreUnavailable
 log = logging.getLogger(__name__)
 
 THREADS = 4
+MOST_LOOKS = 2  # of them that may ask the store and Docker, each of which may hang; a look for the page is a third
 STOPPING = 1  # seconds for answers that are under way
 
 
 def build_app(observer: Observer, metrics: Metrics) -> Flask:
     app = Flask(__name__, static_folder=None)
-    overviews = Overviews(observer)
+    overviews, looks = Overviews(observer), threading.BoundedSemaphore(MOST_LOOKS)
     browser.serve_page(app)
 
     @app.get("/healthz")
@@ -45,17 +48,28 @@ def build_app(observer: Observer, metrics: Metrics) -> Flask:
     def status() -> Response:
         return jsonify(observer.status())
 
+    def looked(look: Callable[[], object]) -> Response:
+        """One thread is left for health and metrics, whatever the others wait for."""
+        if not looks.acquire(blocking=False):
+            answer = jsonify(error=f"{MOST_LOOKS} such questions are being answered already: ask again")
+            answer.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            return answer
+        try:
+            return jsonify(look())
+        finally:
+            looks.release()
+
     @app.get("/api/hosts")
     def hosts() -> Response:
-        return jsonify(observer.hosts())
+        return looked(observer.hosts)
 
     @app.get("/api/networks")
     def networks() -> Response:
-        return jsonify(observer.networks())
+        return looked(observer.networks)
 
     @app.get("/api/addresses")
     def addresses() -> Response:
-        return jsonify(observer.addresses())
+        return looked(observer.addresses)
 
     @app.get("/api/overview")
     def overview() -> Response:

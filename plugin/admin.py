@@ -5,6 +5,7 @@ import time
 from cluster.reclaim import give_up
 from driver.errors import BadRequest
 from ipam.tenancy import period_of
+from plugin.install import REMOVE_HERE
 from plugin.parts import Parts
 from store import records
 from store.codec import decode
@@ -17,9 +18,7 @@ def leave(parts: Parts) -> str:
     """Give back all that this host holds; its name. Refused while Docker has networks of ours here."""
     pools = sorted(map(str, parts.ipam.held()))
     if pools:
-        raise BadRequest(
-            f"this host still has networks in {', '.join(pools)}; remove them with `docker network rm`, then leave"
-        )
+        raise BadRequest(f"this host still has networks in {', '.join(pools)}: {REMOVE_HERE}, and then leave")
     parts.tenancy.beat()  # what stands under this host's name may be another machine's
     keys = parts.store.read(records.POOLS).entries
     parts.ipam.settle(records.pools_with_holder(keys, parts.host))

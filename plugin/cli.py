@@ -12,7 +12,7 @@ from plugin import look, service
 from plugin.flags import (
     WrongSettings,
     json_flag,
-    of_one_version,
+    part,
     read_service_settings,
     read_settings,
     sentences,
@@ -54,9 +54,11 @@ for command in (*LOOKING, service.install, service.uninstall):
 def serve(**flags: str | None) -> NoReturn:
     """Run the plugin in the foreground."""
     from plugin import log, privileges, state_dir
+    from plugin.credentials import refuse_unusable
 
     try:
         settings = read_settings(flags)
+        refuse_unusable(settings)
         if sentence := privileges.missing():
             raise state_dir.Busy(sentence)
         log.setup(settings.log)
@@ -88,8 +90,7 @@ def _leave(settings: Settings) -> str:
     from plugin import admin, client
 
     try:
-        with of_one_version():
-            return str(client.ask(settings.socket[0], "/Flannelpy.Leave")["Host"])
+        return str(part(client.ask(settings.socket[0], "/Flannelpy.Leave"), "Host", str))
     except client.NotRunning:
         return _on_stopped(settings, admin.leave)
 
@@ -113,9 +114,9 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
     from plugin import client
 
     call = "/Flannelpy.Garbage" if dry_run else "/Flannelpy.Collect"
-    with of_one_version(), sentences():
+    with sentences():
         answer = client.ask(read_service_settings(flags).socket[0], call)
-        found, freed = answer["Found"], answer["Freed"]
+    found, freed = part(answer, "Found", list[str]), part(answer, "Freed", int)
     if as_json:
         show_json({"found": found, "freed": freed})
         return

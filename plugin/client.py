@@ -50,6 +50,8 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
         body = json.loads(answer.read())
     except PermissionError:
         raise NotAllowed("only root may ask flannelpy: use sudo") from None
+    except TimeoutError as error:
+        raise NotRunning(f"flannelpy runs, and has not answered in {TIMEOUT:.0f} s: see its log") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
     finally:

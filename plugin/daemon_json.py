@@ -41,7 +41,8 @@ def same(one: str, other: str) -> bool:
 
 
 def nameservers(resolv_conf: str) -> list[str]:
-    """Those that containers can ask, too: Docker itself passes over loopback addresses."""
+    """Those that containers can ask, too. Docker does not start with anything but addresses in its `dns`, and an
+    address with a zone is none to it."""
     words = [line.split() for line in resolv_conf.splitlines()]
     found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
     return [server for server in found if _leads_out(server)]
@@ -49,9 +50,12 @@ def nameservers(resolv_conf: str) -> list[str]:
 
 def _leads_out(server: str) -> bool:
     try:
-        return not ip_address(server).is_loopback
+        found = ip_address(server)
     except ValueError:
         return False
+    if found.version == 6 and (found.is_link_local or "%" in server):  # 169.254.169.254 is a cloud's, and is reached
+        return False
+    return not (found.is_loopback or found.is_unspecified or found.is_multicast)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from plugin import install
 from plugin.install import CannotInstall, CannotTell
 from plugin.settings import Settings, SettingsError
 
+T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 Flags = Mapping[str, str | None]  # by field of Settings
 ENVIRONMENT = Path(install.ENVIRONMENT)
@@ -104,12 +105,22 @@ def sentences() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-@contextmanager
-def of_one_version() -> Iterator[None]:
-    """An answer of another version may lack what a command looks for."""
-    from store.codec import BadRecord
+def part(answer: Any, name: str, kind: Any) -> Any:
+    """Of an answer. One of another version may lack what the command goes on with: the rest of it must not look."""
+    import msgspec
 
     try:
-        yield
-    except (BadRecord, KeyError, TypeError):
+        msgspec.convert(answer[name], kind)
+    except (KeyError, msgspec.ValidationError):
+        raise OtherVersion from None
+    return answer[name]
+
+
+def decoded(answer: Any, name: str, kind: type[T]) -> T:
+    """A part that holds a record (store/codec.py)."""
+    from store.codec import BadRecord, decode
+
+    try:
+        return decode(kind, part(answer, name, str).encode())
+    except BadRecord:
         raise OtherVersion from None

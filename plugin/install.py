@@ -15,6 +15,10 @@ ENVIRONMENT = "/etc/flannelpy.env"
 DAEMON_JSON = "/etc/docker/daemon.json"
 DNS_ADDED = "docker-dns"  # in the state directory: what was added to daemon.json
 PROGRAM = "/opt/flannelpy/bin/flannelpy"  # in plugin/flannelpy.service
+# Docker's removal of a network is copied to the other hosts like its creation; docs/install.md has the whole procedure.
+REMOVE_HERE = (
+    "restart flannelpy with FLANNELPY_PROPAGATE=false, or all hosts lose them, then remove them with docker network rm"
+)
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108, by the unit's ProtectHome and PrivateTmp
 
 
@@ -35,6 +39,7 @@ class Seen:
     daemon_json: str = ""
     dns_added: str = ""
     nameservers: Sequence[str] = ()  # that the host itself asks
+    outdated: bool = False  # the service runs, and was started before unit or settings were written last
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def install_steps(seen: Seen, wanted: Wanted) -> list[Step]:
         files.append(Write(ENVIRONMENT, environment, 0o600))
     if unit != seen.unit:
         files += [Write(UNIT, unit, 0o644), Systemctl(("daemon-reload",))]
-    restart = [Systemctl(("restart", SERVICE))] if files and seen.unit else []
+    restart = [Systemctl(("restart", SERVICE))] if (files and seen.unit) or seen.outdated else []
     folder = Folder(wanted.state_dir, 0o700)
     return [folder, *files, Systemctl(("enable", "--now", SERVICE)), *restart, *_dns_steps(seen, wanted)]
 
@@ -115,7 +120,8 @@ def _dns_steps(seen: Seen, wanted: Wanted) -> Iterator[Step]:
     with _named():
         if not seen.nameservers and not daemon_json.servers(seen.daemon_json):
             raise daemon_json.Unusable(
-                "it has no dns entry, and this host uses no DNS server that containers can reach: add one there"
+                "it has no dns entry, and this host uses no DNS server that containers can reach (neither "
+                "loopback nor fe80::, and without a zone): add one there"
             )
         text = daemon_json.with_dns(seen.daemon_json, wanted.docker_dns, seen.nameservers)
         added = [*json.loads(seen.dns_added or "[]"), *daemon_json.added(seen.daemon_json, text)]

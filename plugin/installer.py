@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
@@ -25,7 +26,28 @@ def look(root: Path, state_dir: str) -> Seen:
         daemon_json=_text(root, install.DAEMON_JSON),
         dns_added=_text(root, f"{state_dir}/{install.DNS_ADDED}"),
         nameservers=next(filter(None, found), ()),
+        outdated=_outdated(root),
     )
+
+
+def _outdated(root: Path) -> bool:
+    """An installation may have ended between writing a file and the restart."""
+    began = _service_start() if root == Path("/") else None
+    paths = [_at(root, path) for path in (install.UNIT, install.ENVIRONMENT)]
+    return began is not None and any(path.exists() and path.stat().st_mtime > began for path in paths)
+
+
+def _service_start() -> float | None:
+    """In seconds since the epoch; None if the service does not run."""
+    asked = ["systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", install.SERVICE]
+    try:
+        told = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return None
+    said = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    if said.get("ActiveState") in (None, "inactive", "failed"):
+        return None
+    return time.time() - time.monotonic() + int(said.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
 
 
 def unit() -> str:
@@ -73,9 +95,7 @@ def refuse_while_used(settings: Settings) -> None:
     except EngineUnavailable as error:
         raise CannotTell(f"cannot tell whether Docker has flannelpy networks ({error}): start Docker") from None
     if ours := sorted(shape.name for shape in shapes if {shape.driver, shape.ipam_driver} & names):
-        raise CannotInstall(
-            f"Docker has networks of flannelpy's, {', '.join(ours)}: remove them with docker network rm"
-        )
+        raise CannotInstall(f"Docker has networks of flannelpy's, {', '.join(ours)}: {install.REMOVE_HERE}")
 
 
 def do(steps: Iterable[Step], root: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from plugin.flags import json_flag, of_one_version, read_service_settings, sentences, settings_flags, show_json
+from operations import model
+from plugin.flags import decoded, json_flag, part, read_service_settings, sentences, settings_flags, show_json
 from plugin.progress import waiting
 
 
@@ -14,11 +15,10 @@ from plugin.progress import waiting
 @settings_flags
 def status(as_json: bool, **flags: str | None) -> None:
     """This host and the cluster at a glance. Exit code 1 if there is a problem."""
-    with of_one_version():
-        answer = _asked("/Flannelpy.Status", flags)["Status"]
-        _show(answer, as_json, "show_status")
-        if answer["problems"]:
-            raise SystemExit(1)
+    answer = part(_asked("/Flannelpy.Status", flags), "Status", model.Status)
+    _show(answer, as_json, "show_status")
+    if answer["problems"]:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -26,8 +26,7 @@ def status(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def hosts(as_json: bool, **flags: str | None) -> None:
     """The hosts of the cluster: alive or silent, and what they hold."""
-    with of_one_version():
-        _show(_asked("/Flannelpy.Hosts", flags)["Hosts"], as_json, "show_hosts")
+    _show(part(_asked("/Flannelpy.Hosts", flags), "Hosts", list[model.Host]), as_json, "show_hosts")
 
 
 @click.command()
@@ -35,8 +34,7 @@ def hosts(as_json: bool, **flags: str | None) -> None:
 @settings_flags
 def networks(as_json: bool, **flags: str | None) -> None:
     """The networks of the cluster, whether this host has them or not."""
-    with of_one_version():
-        _show(_asked("/Flannelpy.Networks", flags)["Networks"], as_json, "show_networks")
+    _show(part(_asked("/Flannelpy.Networks", flags), "Networks", list[model.Network]), as_json, "show_networks")
 
 
 @click.command()
@@ -45,16 +43,16 @@ def networks(as_json: bool, **flags: str | None) -> None:
 @partial(settings_flags, besides=["address"])
 def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
     """Who has which address, or that one ADDRESS. Exit code 1 if nobody has it."""
-    arguments = {"Address": address} if address is not None else {}
-    with of_one_version():
-        answer = _asked("/Flannelpy.Addresses", flags, **arguments)
-        if answer["Addresses"] or as_json or address is None:
-            _show(answer["Addresses"], as_json, "show_addresses")
-        else:
-            where = [f"; block {block['block']} is held by host {block['host']}" for block in answer["Blocks"]]
-            click.echo(f"nobody has {address}{''.join(where)}")
-        if address is not None and not answer["Addresses"]:
-            raise SystemExit(1)
+    answer = _asked("/Flannelpy.Addresses", flags, **({"Address": address} if address is not None else {}))
+    found = part(answer, "Addresses", list[model.Address])
+    if found or as_json or address is None:
+        _show(found, as_json, "show_addresses")
+    else:
+        blocks = part(answer, "Blocks", list[dict[str, str]])
+        where = [f"; block {block['block']} is held by host {block['host']}" for block in blocks]
+        click.echo(f"nobody has {address}{''.join(where)}")
+    if address is not None and not found:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -63,16 +61,15 @@ def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
 def doctor(as_json: bool, **flags: str | None) -> None:
     """What is wrong on this host, or between it and the others, and what to do. Exit code 1 if anything is."""
     from operations.lookup import Questions, look_up_all
-    from store.codec import decode, encode
+    from store.codec import encode
 
-    with of_one_version():
-        with waiting("looking, and asking other hosts"):
-            asked = decode(Questions, _asked("/Flannelpy.Questions", flags)["Questions"].encode()).questions
-            lookups = encode(look_up_all(asked)).decode()
-            answer = _asked("/Flannelpy.Doctor", flags, Lookups=lookups)["Diagnosis"]
-        _show(answer, as_json, "show_diagnosis")
-        if answer["findings"]:
-            raise SystemExit(1)
+    with waiting("looking, and asking other hosts"):
+        asked = decoded(_asked("/Flannelpy.Questions", flags), "Questions", Questions).questions
+        lookups = encode(look_up_all(asked)).decode()
+        answer = part(_asked("/Flannelpy.Doctor", flags, Lookups=lookups), "Diagnosis", model.Diagnosis)
+    _show(answer, as_json, "show_diagnosis")
+    if answer["findings"]:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -83,17 +80,16 @@ def doctor(as_json: bool, **flags: str | None) -> None:
 def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
     """Follow a packet from container A of this host to B: names, or addresses. Exit code 1 if a hop is wrong."""
     from operations.visit import Doors, Visits, visit
-    from store.codec import decode, encode
+    from store.codec import encode
 
     ends = {"From": source, "To": to}
-    with of_one_version():
-        with waiting("following a packet"):
-            doors = decode(Doors, _asked("/Flannelpy.Doors", flags, **ends)["Doors"].encode())
-            visits = Visits(tuple(visit(door) for door in doors.doors), doors.dropped)
-            answer = _asked("/Flannelpy.Trace", flags, **ends, Visits=encode(visits).decode())["Trace"]
-        _show(answer, as_json, "show_trace")
-        if any(hop["state"] == "wrong" for hop in answer["hops"]):
-            raise SystemExit(1)
+    with waiting("following a packet"):
+        doors = decoded(_asked("/Flannelpy.Doors", flags, **ends), "Doors", Doors)
+        visits = encode(Visits(tuple(visit(door) for door in doors.doors), doors.dropped)).decode()
+        answer = part(_asked("/Flannelpy.Trace", flags, **ends, Visits=visits), "Trace", model.TraceAnswer)
+    _show(answer, as_json, "show_trace")
+    if any(hop["state"] == "wrong" for hop in answer["hops"]):
+        raise SystemExit(1)
 
 
 def _asked(call: str, flags: dict[str, str | None], **arguments: str) -> Any:

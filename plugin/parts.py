@@ -97,9 +97,11 @@ def assemble(settings: Settings) -> Parts:
     naming = assemble_naming(settings, store, catalog, kept, networks, engine, tenancy.check, reconciler.underlay)
     spreading = assemble_spreading(settings, engine, store, local, networks)
     heart = Upkeep([Duty("beat", tenancy.keep, tenancy.period)])  # a Docker that hangs must not cost the lease
+    checksums = Checksums(lambda: any(network.backend == "vxlan" for network in networks.networks()))
     upkeep = Upkeep(
         [
-            *_network_duties(host, driver, networks, watch, tenancy),
+            *_network_duties(host, driver, watch, tenancy),
+            Duty("count wrong checksums", checksums.look, PERIOD),
             Duty("settle addresses", lambda: ipam.settle(watch.pools_of(host), watch.pools_with_loans()), PERIOD),
             Duty("keep addresses in hand", ipam.keep_in_hand, PERIOD),
             Duty("reclaim", reclaimer.look, tenancy.period),
@@ -113,7 +115,7 @@ def assemble(settings: Settings) -> Parts:
     seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)
     address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
     resolver = str(settings.dns or "")
-    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen)
+    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen, checksums)
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     auxiliaries = Auxiliaries(engine, ipam)
@@ -123,19 +125,15 @@ def assemble(settings: Settings) -> Parts:
     return Parts(host, store, local, kept, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
 
 
-def _network_duties(
-    host: str, driver: NetworkDriver, networks: Networks, watch: Watch, tenancy: Tenancy
-) -> Sequence[Duty]:
+def _network_duties(host: str, driver: NetworkDriver, watch: Watch, tenancy: Tenancy) -> Sequence[Duty]:
     def leave_unused() -> None:
         if peered := watch.peers_of(host):
             tenancy.check()  # what stands under this host's name may be another machine's
             driver.leave_unused(peered)
 
-    checksums = Checksums(lambda: any(network.backend == "vxlan" for network in networks.networks()))
     return [
         Duty("drop released networks", driver.drop_released, PERIOD),
         Duty("renew host addresses", driver.renew_host_addresses, PERIOD),
         Duty("publish", driver.publish, PERIOD),
         Duty("leave unused networks", leave_unused, PERIOD),
-        Duty("count wrong checksums", checksums.look, PERIOD),
     ]

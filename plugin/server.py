@@ -14,19 +14,21 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
 from plugin.notify import notify
 from plugin.settings import Settings, SettingsError
 from plugin.state_dir import PATIENCE, Busy
 from plugin.watchdog import Systemd, Watchdog
+from store.interface import StoreUnavailable
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -44,7 +46,7 @@ def serve(settings: Settings, create: Callable[[Settings], "Flask"]) -> None:
     systemd = Systemd.take()  # else gunicorn speaks up as well
     listeners = [listen(path) for path in settings.socket]
     app = _Application(options(settings, listeners, systemd), lambda: create(settings))
-    _Master(app, settings.socket, systemd.socket).run()
+    _Master(app, settings.socket, systemd).run()
 
 
 def options(settings: Settings, listeners: Iterable[socket.socket], systemd: Systemd) -> dict[str, Any]:
@@ -134,9 +136,11 @@ def _die_with_master(_server: Any, _worker: Any) -> None:
 
 
 def _start_agent(systemd: Systemd, worker: Any) -> None:
+    """Nothing of it waits for the store or for Docker, and `docker.service` starts after READY=1."""
     sys.setswitchinterval(TURN)
     extensions = worker.wsgi.extensions
     extensions["agent"].start()
+    notify(systemd.socket, "READY=1")
     extensions["watchdog"] = Watchdog(systemd, extensions["stalled"])
     extensions["watchdog"].start()
 
@@ -162,26 +166,30 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> "Flask":
         try:
             return self._create()
-        except SettingsError as error:  # one that shows on this host only, such as an address it does not have
+        except (SettingsError, StoreUnavailable) as error:  # this host's own records cannot be opened
             log.error(str(error))
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
 
 
 class _Master(Arbiter):  # type: ignore[misc]
-    def __init__(self, app: _Application, paths: Iterable[Path], notify_socket: str | None) -> None:
+    def __init__(self, app: _Application, paths: Iterable[Path], systemd: Systemd) -> None:
         super().__init__(app)
-        self._paths, self._notify_socket = tuple(paths), notify_socket
+        self._paths, self._told = tuple(paths), systemd.socket
 
     def start(self) -> None:
         super().start()
         self.systemd = True  # the sockets were handed in, and gunicorn fails to stop when it cannot remove their files
-        notify(self._notify_socket, "READY=1")
 
     def stop(self, graceful: bool = True) -> None:
-        notify(self._notify_socket, "STOPPING=1")
+        notify(self._told, "STOPPING=1")
         for path in self._paths:
             path.unlink(missing_ok=True)
-        super().stop(graceful)
+        with suppress(HaltServer):  # a worker that could not start: that is no news any more
+            super().stop(graceful)
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """gunicorn's own codes, 3 and 4, mean something else for our commands."""
+        super().halt(reason, min(exit_status, 1))
 
     def handle_hup(self) -> None:
         """A second worker, if only for a while, would be a second agent."""

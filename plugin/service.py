@@ -23,6 +23,7 @@ from plugin.install import (
 )
 from plugin.settings import Settings, SettingsError
 from plugin.steps import Step, Write
+from store.credentials import VARIABLES
 
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,11 +53,12 @@ def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json
         given = _variables(flags)
         settings, seen = _look(root, given)
         _refuse_exported({**variables(seen.environment), **given})
-        if root == "/" and not seen.unit:
-            installer.refuse_beside_another(settings)
+        _refuse_another_resolver(docker_dns, settings)
+        alone = root != "/" or seen.unit
+        refuse = (lambda: None) if alone else partial(installer.refuse_beside_another, settings)
         program, state_dir = installer.program(), str(settings.state_dir)
         wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _address(docker_dns))
-        _carry_out(install_steps(seen, wanted), root, yes=yes, dry_run=dry_run, as_json=as_json)
+        _carry_out(install_steps(seen, wanted), refuse, root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 @click.command()
@@ -72,9 +74,9 @@ def uninstall(root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str |
         installer.refuse_without_systemd(Path(root))
         given = _variables(flags)
         settings, seen = _look(root, given)
-        if root == "/":
-            installer.refuse_while_used(Settings.read({**variables(seen.environment), **given}))
-        _carry_out(uninstall_steps(seen, str(settings.state_dir)), root, yes=yes, dry_run=dry_run, as_json=as_json)
+        refuse = partial(installer.refuse_while_used, settings) if root == "/" else lambda: None
+        steps = uninstall_steps(seen, str(settings.state_dir))
+        _carry_out(steps, refuse, root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _variables(flags: dict[str, str | None]) -> dict[str, str]:
@@ -91,6 +93,18 @@ def _refuse_exported(settled: dict[str, str]) -> None:
             raise CannotInstall(
                 f"{name} is {exported!r} in this shell, which no service sees: give {flag}, or unset it"
             )
+    for name in VARIABLES:
+        if (exported := os.environ.get(name)) and settled.get(name) != exported:
+            raise CannotInstall(
+                f"{name} is set in this shell, which no service sees: write it into {ENVIRONMENT}, or unset it"
+            )
+
+
+def _refuse_another_resolver(docker_dns: str | None, settings: Settings) -> None:
+    """Docker's containers would ask an address at which nobody answers."""
+    if docker_dns is not None and _address(docker_dns) != str(settings.dns):
+        ours = settings.dns or "off"
+        raise CannotInstall(f"--docker-dns is {docker_dns}, and FLANNELPY_DNS is {ours}: they must be the same address")
 
 
 def _look(root: str, given: dict[str, str]) -> tuple[Settings, Seen]:
@@ -113,13 +127,17 @@ def _address(text: str | None) -> str | None:
         raise CannotInstall(f"--docker-dns is {text!r}: it must be an IP address") from None
 
 
-def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+def _carry_out(
+    steps: Sequence[Step], refuse: Callable[[], None], root: str, *, yes: bool, dry_run: bool, as_json: bool
+) -> None:
+    """`refuse` raises what speaks against it; asked again once somebody agreed, who may have taken his time."""
+    refuse()
     if as_json and not yes and not dry_run:
         raise click.UsageError("--json does not ask: give --yes or --dry-run with it")
     if not as_json:
         click.echo("\n".join(map(str, steps)) or "There is nothing to do.")
     if steps and not dry_run:
-        _do(steps, root, yes=yes)
+        _do(steps, refuse, root, yes=yes)
     restart_docker = any(isinstance(step, Write) and step.path == DAEMON_JSON for step in steps)
     if as_json:
         show_json({"steps": [str(step) for step in steps], "done": not dry_run, "restart_docker": restart_docker})
@@ -127,11 +145,12 @@ def _carry_out(steps: Sequence[Step], root: str, *, yes: bool, dry_run: bool, as
         click.echo("Docker reads daemon.json when it starts: `systemctl restart docker`, when that suits.")
 
 
-def _do(steps: Sequence[Step], root: str, *, yes: bool) -> None:
+def _do(steps: Sequence[Step], refuse: Callable[[], None], root: str, *, yes: bool) -> None:
     from plugin import installer
 
     if os.geteuid() != 0 and root == "/":
         raise CannotInstall("this needs root; --dry-run does not")
     if not yes:
         click.confirm("Do this?", abort=True)
+        refuse()
     installer.do(steps, Path(root))

@@ -10,7 +10,6 @@ A key of ours is `root` + "/" + key in Consul. Versions are Consul's ModifyIndex
 A commit whose answer was lost (StoreUnavailable) may have happened. Repeating it then loses to itself and answers
 False, since the keys are no longer where they were. So read them first, and compare with what was to be written."""
 
-import os
 import random
 import re
 import threading
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +27,7 @@ from consul.std import HTTPClient
 
 from store.catalog import Service, registration
 from store.connections import Connections
+from store.credentials import checked_token, read_credentials
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress
 from store.rules import check_changes, check_key, check_prefix
@@ -48,7 +47,6 @@ LOST_RACE = re.compile(
     r'|key ".*" exists'
 )
 CATALOG_RULE = 'node_prefix "flannelpy-" { policy = "write" } and service "NAME" { policy = "write" }'
-TOKEN = re.compile(r"[!-~]+")
 BURST, GAP = 10, 0.1  # a prefix is asked for ten times at once, then ten times a second
 LONGEST_PAUSE = 3.0  # seconds, after many failures
 
@@ -123,10 +121,8 @@ class ConsulStore:
         ValueError when `url`, `root` or `token` is not of the right form."""
         scheme, host, port = parse_url(url)
         check_key(root)
-        if token and not TOKEN.fullmatch(token):  # else requests refuses it, with the token in its sentence
-            raise ValueError("the Consul token holds characters that no token has")
         self._url, self._root, self._timeout = url, root, timeout
-        self._headers = {"X-Consul-Token": token} if token else {}
+        self._headers = {"X-Consul-Token": token} if checked_token(token) else {}
         self._http = HTTPClient(host, port, scheme, ca or True, cert, connections_timeout=timeout)
         self._connections = Connections(timeout)
         self._http.session.mount(f"{scheme}://", self._connections)
@@ -139,17 +135,8 @@ class ConsulStore:
     @classmethod
     def from_url(cls, url: str, *, root: str, environ: Mapping[str, str]) -> "ConsulStore":
         """A store set up by Consul's own variables in `environ`. ValueError names the one that is wrong."""
-        cert = existing_file(environ, "CONSUL_CLIENT_CERT")
-        key = existing_file(environ, "CONSUL_CLIENT_KEY")
-        if bool(cert) != bool(key):
-            raise ValueError("CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY go together: set both or neither")
-        return cls(
-            url,
-            root,
-            token=read_token(environ),
-            ca=existing_file(environ, "CONSUL_CACERT"),
-            cert=(cert, key) if cert and key else None,
-        )
+        shown = read_credentials(environ)
+        return cls(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate)
 
     def get(self, key: str) -> Entry | None:
         check_key(key)
@@ -314,27 +301,6 @@ def parse_url(url: str) -> tuple[str, str, int]:
     if not host or port == 0 or parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         raise wrong
     return scheme, f"[{host}]" if ":" in host else host, port or default_port
-
-
-def existing_file(environ: Mapping[str, str], variable: str) -> str | None:
-    path = environ.get(variable)
-    if path and not os.path.isfile(path):
-        raise ValueError(f"{variable}={path}: there is no such file")
-    return path or None
-
-
-def read_token(environ: Mapping[str, str]) -> str | None:
-    """The token, read once; as with Consul's own tools the file wins over CONSUL_HTTP_TOKEN."""
-    path = existing_file(environ, "CONSUL_HTTP_TOKEN_FILE")
-    if not path:
-        return environ.get("CONSUL_HTTP_TOKEN") or None
-    try:
-        token = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"CONSUL_HTTP_TOKEN_FILE={path}: cannot be read: {error}") from error
-    if not token:
-        raise ValueError(f"CONSUL_HTTP_TOKEN_FILE={path}: the file is empty")
-    return token
 
 
 def operation(root: str, change: Change) -> dict[str, Any]:

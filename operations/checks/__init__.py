@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     network.others_rules_let_pass,
     network.links_are_guarded,
     network.names_are_told,
+    peers.underlay_is_known,
     peers.published_address_is_here,
     peers.addresses_are_published_once,
     peers.peers_live,

@@ -10,6 +10,15 @@ from operations.reach import Reached
 from store.ip import IPAddress
 
 
+def underlay_is_known(facts: Facts) -> Iterator[Finding]:
+    if facts.lost:
+        yield error(
+            "interface",
+            f"where other hosts are is not known, so none is reached and no network can be made: {facts.lost}",
+            "bring that interface up (flannelpy follows by itself), or correct FLANNELPY_IFACE and restart flannelpy",
+        )
+
+
 def published_address_is_here(facts: Facts) -> Iterator[Finding]:
     underlay = facts.underlay
     for address in underlay.advertised if underlay else ():
@@ -106,18 +115,18 @@ def too_large(each: Reached) -> tuple[str, str]:
 
 
 def checksums_are_right(facts: Facts) -> Iterator[Finding]:
-    if facts.rates.bad_checksums:
+    if facts.bad_checksums:
         dev = facts.underlay.dev if facts.underlay else "IFACE"
         yield error(
             "checksums",
-            f"{facts.rates.bad_checksums} UDP packets with a wrong checksum came in while this looked",
-            f"a network card or its driver computes them wrongly: `ethtool -K {dev} tx-checksum-ip-generic off` on "
-            "the host that sends them",
+            f"{facts.bad_checksums} UDP packets with a wrong checksum came in within some seconds",
+            "if containers here answer to ping and not to TCP, another host's network card spoils what it tunnels: "
+            f"`ethtool -K {dev} tx-checksum-ip-generic off` there, or create the network with -o checksum-offload=off",
         )
 
 
 def no_strangers_call(facts: Facts) -> Iterator[Finding]:
-    count = facts.rates.dropped.get("strangers", 0)
+    count = facts.dropped.get("strangers", 0)
     if count:
         ports = ", ".join(str(port) for port in sorted({n.port for n in facts.networks if n.port}))
         yield warning(

@@ -75,15 +75,16 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         watch=SimpleNamespace(view=lambda: SimpleNamespace(remotes=lambda n, host: by_id[n.id], entries={})),
         tenancy=SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None, period=50.0, retelling=False),
         reclaimer=SimpleNamespace(silences=dict),
-        reconciler=SimpleNamespace(faults=list, underlay_seen=here),
+        reconciler=SimpleNamespace(faults=list, underlay_seen=here, underlay_fault=""),
         conflicts=None,
         collector=SimpleNamespace(suspected=list),
-        engine=SimpleNamespace(networks=lambda: names, pid_of=lambda name: pids.get(name)),
+        engine=SimpleNamespace(networks=lambda _: names, pids_of=lambda asked: pids),
         upkeeps=(),
         skew=lambda: None,
         state_dir=state_dir,
         attached=dict,
         resolver="",
+        checksums=SimpleNamespace(many=0),
     )
     return cast(Sources, found)
 

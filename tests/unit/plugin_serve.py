@@ -9,7 +9,8 @@ from flask import Flask
 
 from plugin import log, server, state_dir
 from plugin.app import build_app
-from plugin.settings import Settings, SettingsError
+from plugin.settings import Settings
+from store.interface import StoreUnavailable
 from tests.unit.plugin_fakes import FakeDriver, FakeIpam
 
 
@@ -41,9 +42,12 @@ class SlowDriver(FakeDriver):
 
 
 def create(settings: Settings) -> Flask:
-    if settings.iface == "missing0":
-        raise SettingsError("FLANNELPY_IFACE is 'missing0': this host has no such interface")
     stalls = settings.state_dir / "stalls"
+    (settings.state_dir / "loading").touch()
+    while (settings.state_dir / "hold").exists():
+        time.sleep(0.02)
+    if (settings.state_dir / "broken").exists():
+        raise StoreUnavailable("store host.db: the file is damaged")
     return build_app(
         FakeIpam(),
         SlowDriver(settings.state_dir / "asked"),

@@ -11,8 +11,7 @@ from driver.model import Network
 from driver.probe import Answer
 from driver.verdict import Drop
 from operations.checks import examine
-from operations.doctor import bad_checksums
-from operations.facts import Facts, Rates
+from operations.facts import Facts
 from operations.lookup import Lookup, Question
 from operations.model import LeaseState
 from operations.reach import MOST_ASKED, Reached, Way, ways
@@ -40,6 +39,7 @@ HEALTHY = Facts(
     conflicts=(),
     garbage=(),
     faults=(),
+    lost="",
     failing={},
     underlay=UNDERLAY,
     networks=(NETWORK,),
@@ -52,7 +52,8 @@ HEALTHY = Facts(
     left_out=0,
     unprobed="",
     lookups=(TOLD,),
-    rates=Rates({"strangers": 0, "crossed": 9}, 0),
+    dropped={"strangers": 0, "crossed": 9},
+    bad_checksums=0,
     disk=(50 << 30, 100 << 30),
 )
 DROP = Drop("ip filter FORWARD", "the policy drop", certain=True)
@@ -75,6 +76,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"engine_error": "the Docker Engine does not answer"}, "engine", "does not answer"),
         ({"disk": (100 << 20, 100 << 30)}, "disk", "100 MiB left"),
         ({"faults": ("fl.7: no",)}, "kernel", "fl.7: no"),
+        ({"lost": "there is no interface missing0"}, "interface", "there is no interface missing0"),
         ({"failing": {"publish": "no"}}, "duty", "publish: no"),
         ({"foreign": ((ip_network("10.240.9.0/24"), "eth1"),)}, "overlap", "10.240.9.0/24 on eth1"),
         ({"not_forwarding": ("ipv4/ip_forward",)}, "forwarding", "ipv4/ip_forward is 0"),
@@ -89,8 +91,8 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"reached": (replace(FINE, tunnel=NO, tunnel_whole=None),)}, "tunnel", "not through the tunnel"),
         ({"reached": (replace(FINE, underlay_whole=NO, tunnel_whole=NO),)}, "mtu", "loses packets of 1500 bytes"),
         ({"reached": (replace(FINE, tunnel_whole=NO),)}, "mtu", "has an MTU of 1450 bytes"),
-        ({"rates": Rates({}, 4)}, "checksums", "4 UDP packets"),
-        ({"rates": Rates({"strangers": 3}, 0)}, "strangers", "3 tunnel packets came from no peer"),
+        ({"bad_checksums": 14}, "checksums", "14 UDP packets"),
+        ({"dropped": {"strangers": 3}}, "strangers", "3 tunnel packets came from no peer"),
         ({"lookups": (TOLD, replace(TOLD, told=(), why="the answer was NXDOMAIN"))}, "names", "was NXDOMAIN"),
         ({"lookups": (replace(TOLD, told=("192.0.2.9",)),)}, "names", "it was told 192.0.2.9"),
         ({"conflicts": ("container x is there twice: disconnect it",)}, "conflict", "container x"),
@@ -139,5 +141,6 @@ def test_nobody_is_asked_in_a_network_where_this_host_has_no_address() -> None:
     assert ways(UNDERLAY, [(replace(NETWORK, host_addresses=()), (REMOTE,))]) == ([], 0)
 
 
-def test_udps_wrong_checksums() -> None:
-    assert bad_checksums("Ip: A\nIp: 1\nUdp: InDatagrams InCsumErrors\nUdp: 5 2\nUdpLite: X\nUdpLite: 1\n") == 2
+def test_the_cure_for_wrong_checksums_names_the_networks_own_option() -> None:
+    [finding] = examine(replace(HEALTHY, bad_checksums=14))
+    assert "-o checksum-offload=off" in finding.cure

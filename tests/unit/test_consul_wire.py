@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from store.consul import BURST, GAP, LONGEST_PAUSE, ConsulStore, Pace, ahead_of, operation, parse_url, read_token
+from store.consul import BURST, GAP, LONGEST_PAUSE, ConsulStore, Pace, ahead_of, operation, parse_url
 from store.interface import ABSENT, Change, Check, Delete, Entry, Put, StoreForbidden, StoreUnavailable
 
 INDEX = {"X-Consul-Index": "7"}
@@ -138,43 +137,6 @@ def test_a_wrong_address_of_consul(url: str) -> None:
 def test_a_wrong_cluster_name(root: str) -> None:
     with pytest.raises(ValueError, match="expected printable parts"):
         ConsulStore("consul://127.0.0.1", root)
-
-
-def test_where_the_token_comes_from(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text(" from-file\n")
-    assert read_token({}) is None
-    assert read_token({"CONSUL_HTTP_TOKEN": ""}) is None
-    assert read_token({"CONSUL_HTTP_TOKEN": "direct"}) == "direct"
-    assert read_token({"CONSUL_HTTP_TOKEN": "direct", "CONSUL_HTTP_TOKEN_FILE": str(file)}) == "from-file"
-
-
-@pytest.mark.parametrize("token", ["sec ret", "secret\n", "sécret"])
-def test_a_wrong_token_is_refused_but_not_told(token: str) -> None:
-    with pytest.raises(ValueError, match="the Consul token") as caught:
-        ConsulStore("consul://127.0.0.1", "root", token=token)
-    assert "ret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", ["", "\n", b"\xff"])
-def test_a_token_file_without_a_token(tmp_path: Path, content: str | bytes) -> None:
-    file = tmp_path / "token"
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=f"CONSUL_HTTP_TOKEN_FILE={file}: "):
-        read_token({"CONSUL_HTTP_TOKEN_FILE": str(file)})
-
-
-@pytest.mark.parametrize(
-    "variable", ["CONSUL_HTTP_TOKEN_FILE", "CONSUL_CACERT", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY"]
-)
-def test_a_file_that_is_not_there(variable: str) -> None:
-    with pytest.raises(ValueError, match=f"{variable}=/nowhere: there is no such file"):
-        ConsulStore.from_url("consuls://127.0.0.1", root="root", environ={variable: "/nowhere"})
-
-
-def test_a_certificate_without_its_key() -> None:
-    with pytest.raises(ValueError, match="CONSUL_CLIENT_KEY"):
-        ConsulStore.from_url("consuls://127.0.0.1", root="root", environ={"CONSUL_CLIENT_CERT": __file__})
 
 
 # What is asked

@@ -1,24 +1,31 @@
 """`flannelpy install` and `uninstall`: what they would do, and that doing it leaves nothing to do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import ListedNetwork, read_shape
-from plugin import cli, client, installer
+from driver.errors import BadRequest
+from plugin import admin, cli, client, daemon_json, installer
 from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
     ENVIRONMENT,
     HIDDEN,
+    REMOVE_HERE,
     UNIT,
     CannotInstall,
     Seen,
@@ -28,8 +35,10 @@ from plugin.install import (
     uninstall_steps,
     variables,
 )
+from plugin.parts import Parts
 from plugin.settings import Settings
 from plugin.steps import Write
+from store.credentials import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 TEXT = "[Service]\nExecStart=/opt/flannelpy/bin/flannelpy serve\n"
@@ -72,6 +81,40 @@ def test_another_setting_needs_a_restart() -> None:
         "systemctl enable --now flannelpy.service",
         "systemctl restart flannelpy.service",
     ]
+
+
+def test_a_service_that_was_started_before_the_files_were_written_is_restarted() -> None:
+    """One that was ended before the restart left no difference behind."""
+    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE, outdated=True)
+    assert [str(step) for step in install_steps(seen, wanted())] == [
+        "install -d -m 0700 /var/lib/flannelpy",
+        "systemctl enable --now flannelpy.service",
+        "systemctl restart flannelpy.service",
+    ]
+    assert [str(step) for step in install_steps(seen, wanted({"FLANNELPY_LOG": "debug"}))].count(
+        "systemctl restart flannelpy.service"
+    ) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "written", "outdated"),
+    [("active", 100, 99, False), ("active", 100, 101, True), ("activating", 100, 101, True), ("inactive", 0, 9, False)],
+)
+def test_when_it_was_started_is_asked_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, started: int, written: int, outdated: bool
+) -> None:
+    """Seconds since the boot; the file's are the clock's."""
+    path, systemctl = tmp_path / "env", tmp_path / "systemctl"
+    path.touch()
+    boot = time.time() - time.monotonic()
+    os.utime(path, (boot + written, boot + written))
+    systemctl.write_text(f"#!/bin/sh\necho ActiveState={state}\necho ExecMainStartTimestampMonotonic={started}000000\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("plugin.install.UNIT", str(tmp_path / "none"))
+    monkeypatch.setattr("plugin.install.ENVIRONMENT", str(path))
+    assert installer.look(Path("/"), str(tmp_path)).outdated is outdated
+    assert not installer.look(tmp_path, "/state").outdated  # below another root nothing runs
 
 
 def test_other_lines_of_the_environment_file_stay() -> None:
@@ -183,6 +226,24 @@ def test_containers_are_not_left_with_our_resolver_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    "server",
+    [
+        *("fe80::1%eth0", "fe80::1%2", "2001:db8::1%eth0", "fe80::1", "::", "::1", "ff02::fb"),
+        *("0.0.0.0", "127.0.0.53", "224.0.0.251", "ns.example"),
+    ],
+)
+def test_a_server_that_containers_cannot_ask_or_docker_cannot_read_is_left_out(server: str) -> None:
+    """dockerd 20.10 does not even start: "fe80::1%eth0 is not an ip address"."""
+    assert daemon_json.nameservers(f"nameserver {server}\nnameserver 192.0.2.1\n") == ["192.0.2.1"]
+    with pytest.raises(CannotInstall, match="uses no DNS server that containers can reach"):
+        dns_after("", tuple(daemon_json.nameservers(f"nameserver {server}\n")))
+
+
+def test_a_clouds_link_local_server_stays() -> None:
+    assert daemon_json.nameservers("nameserver 169.254.169.254\n") == ["169.254.169.254"]
+
+
+@pytest.mark.parametrize(
     ("text", "record", "left"),
     [
         ('{"dns": ["169.254.53.53", "192.0.2.1"], "mtu": 1400}', '["169.254.53.53", "192.0.2.1"]', {"mtu": 1400}),
@@ -225,7 +286,8 @@ class Engine:
     [
         (
             Engine([("web", "flannelpy", "flannelpy"), ("lan", "macvlan", "flannelpy"), ("host", "host", "default")]),
-            "Docker has networks of flannelpy's, lan, web: remove them with docker network rm",
+            "Docker has networks of flannelpy's, lan, web: restart flannelpy with FLANNELPY_PROPAGATE=false, or all "
+            "hosts lose them, then remove them with docker network rm",
         ),
         (Engine([], away=True), r"cannot tell whether Docker has flannelpy networks \(no answer\): start Docker"),
     ],
@@ -236,6 +298,13 @@ def test_uninstall_is_refused_while_docker_needs_it(
     monkeypatch.setattr(installer, "Dockerd", lambda url: engine)
     with pytest.raises(CannotInstall, match=f"^{sentence}$"):
         installer.refuse_while_used(Settings())
+
+
+def test_leaving_is_refused_with_the_same_procedure() -> None:
+    """`docker network rm` alone would take the network from all hosts."""
+    parts = SimpleNamespace(ipam=SimpleNamespace(held=lambda: {"10.240.0.0/18"}))
+    with pytest.raises(BadRequest, match=f"^this host still has networks in 10.240.0.0/18: {REMOVE_HERE}, and then"):
+        admin.leave(cast(Parts, parts))
 
 
 def test_uninstall_minds_no_network_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,6 +384,14 @@ def test_a_docker_that_cannot_be_asked_is_told_by_its_exit_code(root: Path, monk
     ("arguments", "sentence"),
     [
         (("--block", "99"), "Error: FLANNELPY_BLOCK is '99': it must be a number from 16 to 30"),
+        (
+            ("--dns", "off", "--docker-dns", "169.254.53.53"),
+            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is off: they must be the same address",
+        ),
+        (
+            ("--dns", "169.254.1.1", "--docker-dns", "169.254.53.53"),
+            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is 169.254.1.1: they must be the same address",
+        ),
         (("--docker-dns", "here"), "Error: --docker-dns is 'here': it must be an IP address"),
     ],
 )
@@ -338,6 +415,30 @@ def test_a_setting_that_only_the_shell_has_is_refused(root: Path, monkeypatch: p
     assert run(root, "install", "--dry-run", "--lease-ttl", "12h").exit_code == 0
     (root / ENVIRONMENT[1:]).write_text("FLANNELPY_LEASE_TTL=12h\n")
     assert run(root, "install", "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_of_consuls_that_only_the_shell_has_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    said = f"{name} is set in this shell, which no service sees: write it into /etc/flannelpy.env, or unset it"
+    assert run(root, "install", "--dry-run").stderr == f"Error: {said}\n"
+    (root / ENVIRONMENT[1:]).write_text(f"{name}=secret\n")
+    assert run(root, "install", "--dry-run").exit_code == 0
+
+
+def test_what_speaks_against_it_is_looked_at_again_once_somebody_agreed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine([])
+    monkeypatch.setattr(installer, "refuse_without_systemd", lambda root: None)
+    monkeypatch.setattr(installer, "Dockerd", lambda url: engine)
+    monkeypatch.setattr(installer, "look", lambda *_: Seen(unit=UNIT_HERE))
+    monkeypatch.setattr(installer, "do", lambda *_: pytest.fail("it was done"))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: engine.has.append(("web", "flannelpy", "flannelpy")))
+    done = CliRunner().invoke(cli.main, ["uninstall"])
+    assert (done.exit_code, "Docker has networks of flannelpy's, web" in done.stderr) == (1, True)
 
 
 def test_a_service_beside_another_flannelpy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from operations.model import LeaseState, Status, StoreState
 from operations.version import version
-from plugin import cli, client, progress
+from plugin import cli, client, progress, tables
+from store.codec import BadRecord
 
 OTHER = f"Error: this command is of flannelpy {version()}, and the one that runs is of another version: restart it\n"
 
@@ -83,9 +86,27 @@ def test_a_store_that_could_not_be_asked_is_no_finding(
         assert (done.exit_code, done.stderr, done.stdout) == (exit_code, "Error: Consul is away\n", "")
 
 
+def status(problems: list[str]) -> Any:
+    lease, store = LeaseState(60.0, 1.0, ""), StoreState("sqlite", None, "")
+    found = Status("h1", version(), store, lease, None, 0, 0, 0, 0, 1, (), (), tuple(problems))
+    return json.loads(json.dumps(asdict(found)))
+
+
+@pytest.mark.parametrize("fault", [KeyError("pool"), TypeError("no"), BadRecord("no")])
+def test_what_is_wrong_with_this_one_is_not_called_another_version(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def show(console: object, answer: object) -> None:
+        raise fault
+
+    answers(monkeypatch, {"Status": status([])})
+    monkeypatch.setattr(tables, "show_status", show)
+    assert run("status").exception is fault
+
+
 def test_a_finding_is_1_and_a_clean_answer_0(monkeypatch: pytest.MonkeyPatch) -> None:
     for problems, exit_code in ((["the store has been away for 9 s"], 1), ([], 0)):
-        answers(monkeypatch, {"Status": {"problems": problems}})
+        answers(monkeypatch, {"Status": status(problems)})
         assert run("status", "--json").exit_code == exit_code
 
 

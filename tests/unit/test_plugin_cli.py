@@ -56,6 +56,11 @@ def test_a_flag_wins_over_its_variable(started: list[Settings], tmp_path: Path) 
             {"FLANNELPY_LOG": "loud"},
             "Error: FLANNELPY_LOG is 'loud': it must be one of debug, info, warning, error\n",
         ),
+        (
+            ("--store", "consul://127.0.0.1:8500"),
+            {"CONSUL_HTTP_TOKEN_FILE": "/nowhere"},
+            "Error: CONSUL_HTTP_TOKEN_FILE=/nowhere: there is no such file\n",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_and_exit_2(

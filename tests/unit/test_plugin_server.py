@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -251,51 +251,86 @@ def test_hangup_does_not_make_a_second_worker(served: Served) -> None:
     assert served.answers()
 
 
-def test_systemd_is_told(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(15)
+@contextmanager
+def systemd(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(15)
+        yield listener
+
+
+def prepared(tmp_path: Path, *names: str) -> Path:
+    """A state directory with files that tell the stand-in what to do."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    for name in names:
+        (state / name).touch()
+    return state
+
+
+def test_systemd_is_told_once_the_worker_serves(tmp_path: Path) -> None:
+    """`docker.service` comes after that, and dockerd's first question finds somebody who answers."""
+    hold = prepared(tmp_path, "hold") / "hold"
+    with systemd(tmp_path / "notify") as told:
         running = Served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
         try:
-            assert systemd.recv(100) == b"READY=1"
-            assert eventually(running.answers)
+            assert eventually((running.state / "loading").exists)
+            told.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                told.recv(100)
+            hold.unlink()
+            told.settimeout(15)
+            assert told.recv(100) == b"READY=1"
+            assert [line.split()[0] for line in running.diary()] == ["start"]
             assert running.end() == 0
-            assert systemd.recv(100) == b"STOPPING=1"
+            assert told.recv(100) == b"STOPPING=1"
         finally:
             running.kill()
+
+
+def test_records_that_cannot_be_opened_end_it_with_a_sentence_and_without_ready(tmp_path: Path) -> None:
+    prepared(tmp_path, "broken")
+    with systemd(tmp_path / "notify") as told:
+        running = Served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert running.process.wait(15) == 1
+        running.kill()
+        assert told.recv(100) == b"STOPPING=1"
+    assert "store host.db: the file is damaged" in running.log()
+    assert "traceback" not in running.log().lower()
+
+
+def test_sigterm_while_a_worker_fails_to_start_leaves_no_traceback(tmp_path: Path) -> None:
+    hold = prepared(tmp_path, "hold", "broken") / "hold"
+    running = Served(tmp_path)
+    assert eventually((running.state / "loading").exists)
+    running.process.terminate()
+    assert eventually(lambda: "Handling signal: term" in running.log())
+    hold.unlink()
+    assert running.process.wait(15) == 0
+    running.kill()
+    assert "traceback" not in running.log().lower()
 
 
 def test_systemds_watchdog_is_told_while_the_loops_run_and_only_then(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(15)
+    with systemd(tmp_path / "notify") as told:
         running = Served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="150000", WATCHDOG_PID="1")
         try:
-            assert systemd.recv(100) == b"READY=1"
-            assert [systemd.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            assert told.recv(100) == b"READY=1"
+            assert [told.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
             (running.state / "stalls").touch()
             assert eventually(lambda: "watchdog is not told" in running.log())
-            systemd.setblocking(False)
+            told.setblocking(False)
             with suppress(BlockingIOError):
-                while systemd.recv(100):
+                while told.recv(100):
                     pass
             time.sleep(0.2)
             with pytest.raises(BlockingIOError):
-                systemd.recv(100)
+                told.recv(100)
             (running.state / "stalls").unlink()
-            systemd.settimeout(15)
-            assert systemd.recv(100) == b"WATCHDOG=1"
+            told.settimeout(15)
+            assert told.recv(100) == b"WATCHDOG=1"
         finally:
             running.kill()
-
-
-def test_a_setting_that_this_host_cannot_meet_ends_it_with_its_sentence(tmp_path: Path) -> None:
-    running = Served(tmp_path, FLANNELPY_IFACE="missing0")
-    assert running.process.wait(15) != 0
-    running.kill()
-    assert "error" in running.log()
-    assert "FLANNELPY_IFACE is 'missing0': this host has no such interface" in running.log()
-    assert "Traceback" not in running.log()
 
 
 def test_every_log_line_has_the_same_form(tmp_path: Path) -> None:
