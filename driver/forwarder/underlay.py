@@ -40,6 +40,11 @@ def open_socket(address: str, port: int) -> socket.socket:
     return opened
 
 
+def segments_in_one_call(size: int) -> int:
+    """How many datagrams of that size."""
+    return min(MOST_SEGMENTS, MOST_BYTES // size)
+
+
 class Outbox:
     """Sends. Single datagrams of one size to one address wait for each other until `flush`, and go in one call."""
 
@@ -69,7 +74,7 @@ class Outbox:
     def send(self, parts: list[Buffer], size: int, target: Address) -> None:
         """Datagrams of two parts each, `size` bytes all but the last, after all that is queued."""
         self.flush()
-        step = 2 * min(MOST_SEGMENTS, MOST_BYTES // size)
+        step = 2 * segments_in_one_call(size)
         for at in range(0, len(parts), step):
             self._call(parts[at : at + step], size, target)
 

@@ -2,8 +2,10 @@
 
 import socket
 
+from driver.backends import BACKENDS
 from driver.forwarder.room import KEPT, Room
 from driver.forwarder.underlay import Inbox
+from driver.forwarder.wire import OVERHEAD
 
 
 def test_pieces_are_where_they_are_asked_for_whatever_was_asked_before() -> None:
@@ -26,6 +28,13 @@ def test_few_sizes_are_kept() -> None:
     for size in range(1, 100):
         assert len(room.pieces(0, size, size, 0, 1)) == 1
     assert len(room._cut) <= KEPT
+
+
+def test_what_goes_in_one_call_fits_a_udp_packet_and_one_more_would_not() -> None:
+    for mtu, most in [(1456, 44), (1436, 45), (8956, 7)]:
+        assert BACKENDS["udp"].most_segments(mtu) == most
+        assert (most + 1) * (mtu + OVERHEAD) > 65507
+    assert BACKENDS["udp"].most_segments(576) == 64  # the kernel's own limit
 
 
 def test_neighbours_of_one_sender_and_one_size_come_together_and_all_else_apart() -> None:
