@@ -7,6 +7,7 @@ from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
 from driver import sysctl
+from driver.backends import BACKENDS
 from driver.errors import KernelError
 from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
@@ -22,7 +23,8 @@ def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> No
     """Make the pair anew and program the host's end.
 
     Few questions, for each one waits until the kernel is done with the links of all other containers."""
-    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu)
+    segments = BACKENDS[network.backend].most_segments(mtu)
+    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, segments)
     sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
     objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
     for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():

@@ -30,6 +30,9 @@ class HostGw:
         for other in others:
             yield from reaching(other)
 
+    def most_segments(self, mtu: int) -> int | None:
+        return None
+
     def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
         return (underlay.dev,) if underlay.ethernet else ()
 

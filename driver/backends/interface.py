@@ -99,6 +99,9 @@ class Backend(Protocol):
     def objects(self, network: Network, host: str, underlay: Underlay, others: Collection[Remote]) -> Iterator[Object]:
         """All that this host's kernel must hold to reach the others, but for the host's addresses. Pure: no I/O."""
 
+    def most_segments(self, mtu: int) -> int | None:
+        """How many segments a container shall hand over in one piece at most; None if as many as it likes."""
+
     def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
         """The links by which packets of other hosts come in, if they and those of this host can take the fast path."""
 

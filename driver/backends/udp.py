@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 
 from driver.backends.interface import Guard, Remote, Underlay, no_common_family
 from driver.entries import Route
+from driver.forwarder.underlay import segments_in_one_call
 from driver.forwarder.wire import OVERHEAD as HEADER
 from driver.model import Network
 from driver.state import Forwarder, Object, TunLink, UdpPeer
@@ -38,6 +39,10 @@ class Udp:
             yield UdpPeer(dev, other.host, remote, network.port, blocks)
             for block in blocks:
                 yield Route(dev, block, None, source.get(block.version))
+
+    def most_segments(self, mtu: int) -> int | None:
+        """What a forwarder sends in one call, and its peer most likely receives in one."""
+        return segments_in_one_call(HEADER + mtu)
 
     def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
         return ()

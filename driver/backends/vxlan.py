@@ -44,6 +44,9 @@ class Vxlan:
         for other in others:
             yield from reaching(other)
 
+    def most_segments(self, mtu: int) -> int | None:
+        return None
+
     def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
         if not network.direct_routing:
             return (network.device,)

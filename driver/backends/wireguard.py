@@ -54,6 +54,9 @@ class Wireguard:
                 yield AllowedIp(dev, block, key)
                 yield Route(dev, block, None, source.get(block.version))
 
+    def most_segments(self, mtu: int) -> int | None:
+        return None
+
     def entrances(self, network: Network, underlay: Underlay) -> tuple[str, ...]:
         return ()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from driver.forwarder import wire
 from driver.forwarder.control import Link, Peer
+from driver.forwarder.room import Room
 from driver.forwarder.table import Table
 from driver.forwarder.underlay import Address, Inbox, Outbox
 
@@ -68,7 +69,7 @@ class Pump:
         self._outbox, self._inbox = Outbox(udp), Inbox(udp)
         self.tunnels: dict[int, Tunnel] = {}  # by VNI
         self._burst = int.from_bytes(os.urandom(4))
-        self._room = memoryview(bytearray(ROOM))
+        self._room = Room(ROOM)
 
     def counters(self) -> Counters:
         counted = self._counters
@@ -79,8 +80,7 @@ class Pump:
         """Send what the kernel routed to the device; False when the device is gone."""
         try:
             for _ in range(BURST):
-                length = os.readv(tunnel.descriptor, [self._room])
-                self._send(tunnel, self._room[wire.VNET.size : length])
+                self._send(tunnel, os.readv(tunnel.descriptor, [self._room.view]))
         except BlockingIOError:
             pass
         except OSError as error:
@@ -91,28 +91,29 @@ class Pump:
             self._outbox.flush()
         return True
 
-    def _send(self, tunnel: Tunnel, packet: memoryview) -> None:
+    def _send(self, tunnel: Tunnel, end: int) -> None:
+        packet = self._room.view[wire.VNET.size : end]
         try:
             target = tunnel.table.find(wire.destination(packet))
             if target is None:
                 self._counters.unknown += 1
-            elif (header := wire.header(tunnel.link.vni, self._room)) is not None:
+            elif (header := wire.header(tunnel.link.vni, self._room.view)) is not None:
                 self._outbox.queue(header, packet.tobytes(), target)
             else:
                 self._burst = self._burst + 1 & 0xFFFFFFFF
-                parts, size = wire.segments(tunnel.link.vni, self._burst, self._room, packet)
+                parts, size = wire.segments(tunnel.link.vni, self._burst, self._room, end)
                 self._outbox.send(parts, size, target)
         except (wire.Malformed, IndexError, struct.error):  # whoever is root here can make a device send anything
             self._counters.malformed += 1
 
     def from_udp(self) -> None:
         """Hand the kernel what peers sent."""
-        for batch, size, sender in self._inbox.batches(BURST):
+        for end, size, sender in self._inbox.batches(BURST):
             if any(sender in tunnel.senders for tunnel in self.tunnels.values()):
-                for packet in wire.packets(batch, size):
+                for packet in wire.packets(self._inbox.room, end, size):
                     self._write(packet, sender)
             else:
-                self._counters.strangers += -(-len(batch) // size)
+                self._counters.strangers += -(-end // size)
 
     def _write(self, packet: wire.Packet | None, sender: Address) -> None:
         if packet is None:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from driver.forwarder.room import Room
 from driver.forwarder.wire import Buffer
 
 UDP_SEGMENT, UDP_GRO = 103, 104  # linux/udp.h, at SOL_UDP
@@ -39,6 +40,11 @@ def open_socket(address: str, port: int) -> socket.socket:
     return opened
 
 
+def segments_in_one_call(size: int) -> int:
+    """How many datagrams of that size."""
+    return min(MOST_SEGMENTS, MOST_BYTES // size)
+
+
 class Outbox:
     """Sends. Single datagrams of one size to one address wait for each other until `flush`, and go in one call."""
 
@@ -68,7 +74,7 @@ class Outbox:
     def send(self, parts: list[Buffer], size: int, target: Address) -> None:
         """Datagrams of two parts each, `size` bytes all but the last, after all that is queued."""
         self.flush()
-        step = 2 * min(MOST_SEGMENTS, MOST_BYTES // size)
+        step = 2 * segments_in_one_call(size)
         for at in range(0, len(parts), step):
             self._call(parts[at : at + step], size, target)
 
@@ -97,16 +103,18 @@ class Inbox:
 
     def __init__(self, udp: socket.socket) -> None:
         self.malformed = 0  # datagrams that can be no packet
-        self._udp, self._room = udp, memoryview(bytearray(ROOM))
+        self.room = Room(ROOM)
+        self._udp = udp
 
-    def batches(self, most: int) -> Iterator[tuple[memoryview, int, Address]]:
-        """Datagrams of one sender, side by side, the size that all but the last have, and the sender; until there are
-        no more, or `most` calls. A batch is overwritten after the next one was asked for."""
-        begin = end = size = 0
+    def batches(self, most: int) -> Iterator[tuple[int, int, Address]]:
+        """Datagrams of one sender, side by side from the room's beginning on: where they end, the size that all but the
+        last have, and the sender; until there are no more, or `most` calls. They are overwritten after the next ones
+        were asked for."""
+        end = size = 0
         sender: Address = ("", 0)
         for _ in range(most):
             try:
-                length, ancillary, flags, address = self._udp.recvmsg_into([self._room[end:]], 64)
+                length, ancillary, flags, address = self._udp.recvmsg_into([self.room.view[end:]], 64)
             except BlockingIOError:
                 break
             except OSError:
@@ -116,14 +124,15 @@ class Inbox:
                 self.malformed += 1
                 continue
             fits = address[:2] == sender and (segment == size or length == segment < size)
-            if begin < end and not fits:
-                yield self._room[begin:end], size, sender
-                begin = end
-            if begin == end:
+            if end and not fits:
+                yield end, size, sender
+                self.room.view[:length] = self.room.view[end : end + length]
+                end = 0
+            if not end:
                 size, sender = segment, address[:2]
             end += length
-            if (end - begin) % size or end + LARGEST_BATCH > ROOM:  # a smaller one is the last of its burst
-                yield self._room[begin:end], size, sender
-                begin = end = 0
-        if begin < end:
-            yield self._room[begin:end], size, sender
+            if end % size or end + LARGEST_BATCH > ROOM:  # a smaller one is the last of its burst
+                yield end, size, sender
+                end = 0
+        if end:
+            yield end, size, sender

@@ -20,8 +20,10 @@ Nobody computes a TCP checksum here: the kernel's is partial, and is completed w
 
 import struct
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
+
+from driver.forwarder.room import Room
 
 VERSION = 1
 HEADER = struct.Struct("!BBHIHHI")
@@ -60,9 +62,11 @@ def header(vni: int, vnet: Buffer) -> bytes | None:
     return HEADER.pack(VERSION, 0, 0, vni << 8, 0, 0, 0)
 
 
-def segments(vni: int, burst: int, vnet: Buffer, packet: memoryview) -> tuple[list[Buffer], int]:
-    """A burst as datagrams of two parts each, and the size that all but the last have."""
-    _, gso_type, _, gso_size, start, offset = VNET.unpack_from(vnet)
+def segments(vni: int, burst: int, room: Room, end: int) -> tuple[list[Buffer], int]:
+    """A burst, which lies in the room with its virtio-net header, as datagrams of two parts each, and the size that all
+    but the last have."""
+    _, gso_type, _, gso_size, start, offset = VNET.unpack_from(room.view)
+    packet = room.view[VNET.size : end]
     length = _headers_length(gso_type, start, packet)
     if not gso_size or gso_size * MOST_SEGMENTS < len(packet) - length:
         raise Malformed
@@ -70,24 +74,28 @@ def segments(vni: int, burst: int, vnet: Buffer, packet: memoryview) -> tuple[li
         HEADER.pack(VERSION, offset, 0, vni << 8 | gso_type | CHECKSUM, start, gso_size, burst)[4:]
         + packet[:length].tobytes()
     )
-    parts: list[Buffer] = []
-    for front, at in zip(_fronts(offset), range(length, len(packet), gso_size), strict=False):
-        parts += (front + rest, packet[at : at + gso_size])
+    full, tail = divmod(len(packet) - length, gso_size)
+    count = full + bool(tail)
+    parts: list[Buffer] = [b""] * (2 * count)
+    parts[::2] = [front + rest for front in _fronts(offset)[:count]]
+    parts[1::2] = room.pieces(VNET.size + length, gso_size, gso_size, 0, count)
+    if tail:
+        parts[-1] = packet[-tail:]
     return parts, OVERHEAD + length + gso_size
 
 
-def packets(batch: memoryview, size: int) -> Iterator[Packet | None]:
-    """The packets in datagrams of one sender that came side by side, `size` bytes each but for the last.
+def packets(room: Room, end: int, size: int) -> Iterator[Packet | None]:
+    """The packets in datagrams of one sender that lie in the room side by side, `size` bytes each but for the last.
 
     None for each datagram that is no packet of ours."""
-    at = 0
-    while at < len(batch):
+    at, batch = 0, room.view[:end]
+    while at < end:
         packet, count = None, 1
         try:
-            if batch[at + 7 : at + 8].tobytes() in (b"\0", b"\x40"):
+            if batch[at + 7] & ~CHECKSUM == WHOLE:
                 packet = _whole(batch[at : at + size])
             else:
-                packet, count = _segments(batch[at:], size)
+                packet, count = _segments(room, batch, at, size)
         except (Malformed, struct.error, IndexError):
             pass
         yield packet
@@ -102,17 +110,17 @@ def _whole(datagram: memoryview) -> Packet:
     return Packet(kind >> 8, source(packet), [VNET.pack(flags, WHOLE, 0, 0, start, offset), packet])
 
 
-def _segments(batch: memoryview, size: int) -> tuple[Packet, int]:
-    """The segments of one burst that come first, as one packet, and how many they are."""
-    version, offset, first, kind, start, gso_size, _ = HEADER.unpack_from(batch)
-    headers = _checked_headers(version, offset, kind & 0xFF, start, batch[OVERHEAD:size])
+def _segments(room: Room, batch: memoryview, at: int, size: int) -> tuple[Packet, int]:
+    """The segments of one burst that come there, as one packet, and how many they are."""
+    version, offset, first, kind, start, gso_size, _ = HEADER.unpack_from(batch, at)
+    headers = _checked_headers(version, offset, kind & 0xFF, start, batch[at + OVERHEAD : at + size])
     payload, begin = _total(headers) - len(headers), OVERHEAD + len(headers)
     if payload <= 0 or gso_size == 0:
         raise Malformed
     last = (payload - 1) // gso_size
-    count = _alike(batch, size, _fronts(offset)[first : last + 1], batch[4:begin].tobytes())
+    count = _alike(batch[at:], size, _fronts(offset)[first : last + 1], batch[at + 4 : at + begin].tobytes())
     full, tail = count - 1, payload - last * gso_size if first + count > last else gso_size
-    if count and min(size, len(batch) - full * size) != begin + tail:
+    if count and min(size, len(batch) - at - full * size) != begin + tail:
         count, tail = full, gso_size  # the last of them is not as long as it says: it is looked at again by itself
     if count == 0 or (full and size != begin + gso_size):
         raise Malformed
@@ -123,18 +131,20 @@ def _segments(batch: memoryview, size: int) -> tuple[Packet, int]:
         new = _resized(headers, gso_type, start, first * gso_size, length, first, is_last=first + count > last)
         gso_type &= ~ECN
     gso = (gso_type, len(headers), gso_size) if count > 1 else (WHOLE, 0, 0)
-    payloads = [batch[at + begin : at + size] for at in range(0, count * size, size)]
+    payloads = room.pieces(begin, size - begin, size, at // size, count)
+    payloads[-1] = payloads[-1][:tail]
     return Packet(kind >> 8, source(headers), [VNET.pack(NEEDS_CSUM, *gso, start, offset), new, *payloads]), count
 
 
 def _alike(batch: memoryview, size: int, fronts: tuple[bytes, ...], rest: bytes) -> int:
     """How many of the first datagrams begin with these fronts, and then with `rest`."""
-    count, length = 0, 4 + len(rest)
-    for front, at in zip(fronts, range(0, len(batch), size), strict=False):
-        if batch[at : at + length].tobytes() != front + rest:
-            break
-        count += 1
-    return count
+    length = 4 + len(rest)
+    most = min(len(fronts), (len(batch) - length) // size + 1)
+    found = b"".join(_begins(length, size, most).unpack_from(batch)) if most else b""
+    wanted = rest.join((*fronts[:most], b""))
+    if found == wanted:
+        return most
+    return next(at for at in range(most) if found[at * length :][:length] != wanted[at * length :][:length])
 
 
 def _checked_headers(version: int, offset: int, kind: int, start: int, packet: memoryview) -> memoryview:
@@ -205,6 +215,12 @@ def destination(packet: memoryview) -> bytes:
 def _ones_sum(words: tuple[int, ...]) -> int:
     """The sum of 16-bit words in one's complement, as IP checksums have it."""
     return (sum(words) - 1) % 0xFFFF + 1 if any(words) else 0
+
+
+@lru_cache(maxsize=128)
+def _begins(length: int, size: int, count: int) -> struct.Struct:
+    """The first bytes of each of so many datagrams."""
+    return struct.Struct(f"{length}s{size - length}x" * (count - 1) + f"{length}s")
 
 
 @cache

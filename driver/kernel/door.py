@@ -175,11 +175,14 @@ class Kernel:
 
     # endpoints
 
-    def add_veth(self, host_link: str, container_link: str, mtu: int) -> None:
-        """A pair of links, the host's end up; what is left of an earlier one of that name goes first."""
+    def add_veth(self, host_link: str, container_link: str, mtu: int, segments: int | None = None) -> None:
+        """A pair of links, the host's end up; what is left of an earlier one of that name goes first.
+
+        The container's TCP makes packets of that many segments at most."""
         with _explained(f"+ link {host_link} type veth peer {container_link} mtu {mtu}"):
             own = {"ifname": host_link, "mtu": mtu, "state": "up", "address": endpoint_mac(host_link)}
-            pair = {**own, "peer": {"ifname": container_link, "mtu": mtu}}
+            limit = {} if segments is None else {"gso_max_segs": segments}
+            pair = {**own, "peer": {"ifname": container_link, "mtu": mtu, **limit}}
             try:
                 self._ip.link("add", kind="veth", **pair)
             except NetlinkError as error:

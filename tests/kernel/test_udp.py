@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from driver.endpoints import attach
 from driver.errors import KernelError
+from driver.model import Endpoint
 from driver.plan import plan
 from driver.state import LinkState
-from tests.kernel.conftest import NamespaceHost
-from tests.kernel.udp_hosts import BLOCKS, PORT, UdpHost, joined, without_v4
+from tests.kernel.conftest import NamespaceHost, inside
+from tests.kernel.udp_hosts import BLOCKS, NETWORK, PORT, UdpHost, joined, without_v4
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
 Pair = tuple[UdpHost, UdpHost]
@@ -154,6 +156,15 @@ def test_udp_datagrams_of_all_sizes_come_back_unchanged(pair: Pair, family: int)
             assert said(a, ASK, target, "segments") == "all"
         finally:
             echo.kill()
+
+
+def test_a_container_hands_over_no_more_than_goes_in_one_call(pair: Pair) -> None:
+    """Else the rest of each packet would be a second call here, and mostly another packet for the other host."""
+    host = pair[0].host
+    endpoint = Endpoint("e" * 64, NETWORK.id, (BLOCKS[0][0][5],), "02:00:00:00:00:05")
+    inside(host.name, lambda: attach(host.kernel, NETWORK, endpoint, 1456))
+    assert " gso_max_segs 44 " in host.ip("-d", "link", "show", endpoint.container_link)
+    assert " gso_max_segs 44 " not in host.ip("-d", "link", "show", endpoint.host_link)
 
 
 def test_a_borrowed_address_is_reached_at_its_borrower(pair: Pair) -> None:

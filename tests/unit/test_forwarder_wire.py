@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from driver.forwarder import wire
+from driver.forwarder.room import Room
 from driver.forwarder.wire import HEADER, OVERHEAD, VERSION, VNET, Packet
 from tests.unit.forwarder_packets import ACK, CWR, FIN, PSH, Burst, on_the_wire, tcp, udp
 
@@ -19,11 +20,17 @@ def sent(burst: Burst, number: int) -> list[bytes]:
     header = wire.header(VNI, burst.vnet)
     if header is not None:
         return [header + burst.packet]
-    parts, size = wire.segments(VNI, number, burst.vnet, memoryview(burst.packet))
+    parts, size = wire.segments(VNI, number, *room_with(burst.vnet + burst.packet))
     made = [bytes(front) + bytes(payload) for front, payload in zip(parts[::2], parts[1::2], strict=True)]
     assert all(len(datagram) == size for datagram in made[:-1])
     assert 0 < len(made[-1]) <= size
     return made
+
+
+def room_with(content: bytes) -> tuple[Room, int]:
+    room = Room(len(content) + 100)
+    room.view[: len(content)] = content
+    return room, len(content)
 
 
 def received(datagrams: Iterable[bytes], most: int = 64) -> list[Packet | None]:
@@ -35,9 +42,7 @@ def received(datagrams: Iterable[bytes], most: int = 64) -> list[Packet | None]:
             last.append(datagram)
         else:
             batches.append([datagram])
-    return [
-        packet for batch in batches for packet in wire.packets(memoryview(bytearray(b"".join(batch))), len(batch[0]))
-    ]
+    return [packet for batch in batches for packet in wire.packets(*room_with(b"".join(batch)), len(batch[0]))]
 
 
 def delivered(packets: Iterable[Packet | None]) -> list[bytes]:
@@ -106,7 +111,7 @@ def test_segments_of_two_bursts_are_never_put_together() -> None:
 @example(HEADER.pack(VERSION, 16, 0, 0x41, 20, 0, 0) + bytes(60), 76)
 @example(HEADER.pack(VERSION, 16, 0xFFFF, 0x41, 20, 1, 0) + b"\x45" + bytes(60), 77)
 def test_rubbish_is_no_packet_and_breaks_nothing(rubbish: bytes, size: int) -> None:
-    for packet in wire.packets(memoryview(rubbish), size):
+    for packet in wire.packets(*room_with(rubbish), size):
         if packet is not None:  # chance made a packet; then it is consistent in itself
             assert len(b"".join(packet.parts[1:])) <= len(rubbish)
 
@@ -117,7 +122,7 @@ def test_a_lying_datagram_is_refused_or_as_long_as_it_says(burst: Burst, data: s
     for _ in range(data.draw(st.integers(1, 4))):
         datagram[data.draw(st.integers(0, min(len(datagram), 90) - 1))] = data.draw(st.integers(0, 255))
     del datagram[data.draw(st.integers(0, len(datagram))) or len(datagram) :]
-    for packet in wire.packets(memoryview(bytes(datagram)), max(1, len(datagram))):
+    for packet in wire.packets(*room_with(bytes(datagram)), max(1, len(datagram))):
         if packet is None:
             continue
         flags, _, _, _, start, offset = VNET.unpack(packet.parts[0])
@@ -146,7 +151,7 @@ def test_a_packet_without_a_partial_checksum_goes_as_it_is() -> None:
 def test_more_segments_than_any_kernel_makes_are_refused() -> None:
     burst = tcp(bytes(3000), 1)
     with pytest.raises(wire.Malformed):
-        wire.segments(VNI, 1, burst.vnet, memoryview(burst.packet))
+        wire.segments(VNI, 1, *room_with(burst.vnet + burst.packet))
 
 
 def test_batches_are_what_the_tests_take_them_for() -> None:
