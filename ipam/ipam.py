@@ -20,8 +20,9 @@ from ipam.options import block_option, refuse_odd_size
 from ipam.pools import HeldElsewhere, Pools
 from ipam.reservations import Reservations
 from ipam.tenancy import Tenancy
-from store.interface import StoreUnavailable
+from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
+from store.update import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +61,32 @@ class Ipam:
         if request.pool is None:
             if request.range is not None:
                 raise BadRequest(f"--ip-range {request.range} needs a --subnet that holds it")
-            pool_id = PoolId(self._pools.join_any(request.v6))
+            pool_id = self._hold_any(request.v6)
         else:
             refuse_odd_size(request.pool)
             pool_id = PoolId(request.pool, request.range)
-        with self._ledger.lock(pool_id.pool):
-            self._end_half_done_leave(pool_id.pool)
-            self._refuse_dockers(pool_id.pool)
-            self._pools.join(pool_id.pool, block_prefix)
-            self._holdings.need_block(pool_id)
-            self._journal.hold(pool_id)
+            with self._ledger.lock(pool_id.pool):
+                self._end_half_done_leave(pool_id.pool)
+                self._refuse_dockers(pool_id.pool)
+                self._pools.join(pool_id.pool, block_prefix, new=True)
+                self._hold(pool_id)
         log.info("pool held", extra={"pool": pool_id})
         return pool_id, pool_id.pool
+
+    def _hold_any(self, v6: bool) -> PoolId:
+        """With the pool's lock from its making on: `settle` would leave a pool that is not held yet."""
+        for _ in range(ATTEMPTS):
+            pool = self._pools.choose(v6)
+            with self._ledger.lock(pool):
+                self._end_half_done_leave(pool)
+                if self._pools.create(pool):
+                    self._hold(PoolId(pool))
+                    return PoolId(pool)
+        raise Contended("other hosts kept taking the pools that were free; try again")
+
+    def _hold(self, pool_id: PoolId) -> None:
+        self._holdings.need_block(pool_id)
+        self._journal.hold(pool_id)
 
     def _refuse_dockers(self, pool: IPNetwork) -> None:
         """Two who give addresses out of one pool would give the same ones."""
@@ -95,7 +110,7 @@ class Ipam:
         with self._ledger.lock(pool):
             self._end_half_done_leave(pool)
             try:
-                self._pools.adopt(pool, gateway)
+                self._pools.adopt(pool, gateway, new=True)
             except PoolConflict as error:
                 return str(error)
             journal = self._journal.pool(pool)

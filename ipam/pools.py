@@ -49,39 +49,45 @@ class Pools:
 
     # pools
 
-    def join(self, pool: IPNetwork, block_prefix: int | None = None) -> records.Pool:
-        """Make this host a holder of the pool, which is made known to the cluster if it is new."""
+    def join(self, pool: IPNetwork, block_prefix: int | None = None, *, new: bool = False) -> records.Pool:
+        """Make this host a holder of the pool, which is made known to the cluster if it is new there.
+
+        `new` if this host has not held it before: StoreForgot while the store may hide that others do."""
         for _ in range(ATTEMPTS):
             opened = read_open(self._store, shared(pool))
             if opened is None:
                 record = self._new(pool, block_prefix)
-                if self._create(pool, record, self._tenancy.check(), self._member(pool)):
+                if self._create(pool, record, *self._checks(new), self._member(pool)):
                     return record
                 continue
             self._refuse_dockers(pool, opened.record)
             _refuse_other_block_size(pool, opened.record, block_prefix)
             member = self._member(pool)
-            if isinstance(member, Check) or self._store.commit(
-                opened.check(shared(pool)), self._tenancy.check(), member
-            ):
+            if isinstance(member, Check) or self._store.commit(opened.check(shared(pool)), *self._checks(new), member):
                 return opened.record
         raise Contended(f"pool {pool}: other hosts kept changing it; try again")
+
+    def _checks(self, new: bool) -> Sequence[Check]:
+        return self._tenancy.check_new() if new else [self._tenancy.check()]
 
     def _member(self, pool: IPNetwork) -> Change:
         key = records.holder_key(pool, self.host)
         entry = self._store.get(key)
         return Check(key, entry.version) if entry else Put(key, b"{}", ABSENT)
 
-    def join_any(self, v6: bool) -> IPNetwork:
-        """Join a new pool that overlaps no other and nothing this host uses."""
-        for _ in range(ATTEMPTS):
-            pool = self.free_pool(v6)
-            if pool is None:
-                raise self._no_pool(v6)
-            if self._create(pool, self._new(pool, None), self._tenancy.check()):
-                self.join(pool)
-                return pool
-        raise Contended("other hosts kept taking the pools that were free; try again")
+    def choose(self, v6: bool) -> IPNetwork:
+        """A pool that overlaps no other and nothing this host uses."""
+        pool = self.free_pool(v6)
+        if pool is None:
+            raise self._no_pool(v6)
+        return pool
+
+    def create(self, pool: IPNetwork) -> bool:
+        """Make a new pool known, with this host as a holder. False if another host was faster."""
+        try:
+            return self._create(pool, self._new(pool, None), *self._checks(new=True), self._member(pool))
+        except PoolConflict:
+            return False
 
     def free_pool(self, v6: bool) -> IPNetwork | None:
         return blocks.free_pool(self._ranges(v6), [*self._index()[0].pools, *self._occupied()])
@@ -95,10 +101,10 @@ class Pools:
             return PoolExhausted(f"no free pool is left in {where}; give the network a --subnet")
         return BadRequest(f"FLANNELPY_POOLS names no {'IPv6' if v6 else 'IPv4'} range; give the network a --subnet")
 
-    def adopt(self, pool: IPNetwork, gateway: IPAddress) -> None:
+    def adopt(self, pool: IPNetwork, gateway: IPAddress, *, new: bool = False) -> None:
         """Make known a pool whose addresses Docker's own IPAM on this host gives out: all of it is one block of ours.
 
-        PoolConflict if anybody else uses any of it. Doing so twice is fine."""
+        PoolConflict if anybody else uses any of it. Doing so twice is fine. `new`: see `join`."""
         record = records.Pool(pool.prefixlen, gateway, docker_host=self.host)
         block = Put(records.block_key(pool, pool), self._claimed_block(), ABSENT)
         for _ in range(ATTEMPTS):
@@ -107,7 +113,7 @@ class Pools:
                 if opened.record.docker_host == self.host:
                     return
                 raise PoolConflict(f"pool {pool} is already used in the cluster")
-            if self._create(pool, record, self._tenancy.check(), self._member(pool), block):
+            if self._create(pool, record, *self._checks(new), self._member(pool), block):
                 return
         raise Contended(f"pool {pool}: other hosts kept changing the list of pools; try again")
 

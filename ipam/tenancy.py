@@ -131,6 +131,8 @@ class Tenancy:
         self._tells_again = False
         self.epoch = self._last_epoch()  # of what this host claims now
         self.retelling = False  # the store had forgotten, and the hosts tell it again, as of the last beat
+        if not alone and self._memory is None:
+            self._fence()  # what was this host's in a store of its own is compared with the cluster's first
 
     def on_loss(self, verify: Callable[[], None]) -> None:
         """`verify` compares what this host believes to hold with the store, after a lost lease and in a new epoch; it
@@ -200,7 +202,7 @@ class Tenancy:
             renewed = self._renew()
             last = self._last.records.get("")
             try:
-                if last is None or last.lost or self._tells_again:
+                if last is None or self._is_lost() or self._tells_again:
                     self._verify()
             finally:
                 self._tells_again = False
@@ -215,7 +217,7 @@ class Tenancy:
             self.epoch, self.retelling, self._tells_again = epoch.id, not epoch.settled, False
             if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
                 self._lose()
-            if forgot and not epoch.settled:
+            if not epoch.settled and (forgot or self._is_lost()):
                 self._tell_again()
             beat = 1 + max(known.beat if known else 0, self._beats())
             memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone)
@@ -246,13 +248,21 @@ class Tenancy:
         return max(self._identity.records[""].beats, self._memory.beat if self._memory else 0)
 
     def _lose(self) -> None:
-        """The fence goes up first and stays up over a crash: nothing is given out unverified."""
+        silent = self.silence()
+        if self._fence():
+            log.error("the lease of this host was lost", extra={"host": self._host, "silent": _duration(silent)})
+
+    def _fence(self) -> bool:
+        """The fence goes up first and stays up over a crash: nothing is given out unverified. False if it was up."""
         last = self._last.records.get("")
-        if last is not None and not last.lost:
-            log.error(
-                "the lease of this host was lost", extra={"host": self._host, "silent": _duration(self.silence())}
-            )
-            self._last.put("", replace(last, lost=True))
+        if last is None or last.lost:
+            return False
+        self._last.put("", replace(last, lost=True))
+        return True
+
+    def _is_lost(self) -> bool:
+        last = self._last.records.get("")
+        return last is not None and last.lost
 
     def _refuse_twin(self, known: records.Host | None) -> None:
         if known is not None and known.instance != self.instance:

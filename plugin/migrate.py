@@ -1,15 +1,16 @@
 """Moves what a host keeps in its own SQLite store to the cluster's Consul, so that its networks go on there."""
 
+from ipam.epoch import read_epoch
 from store import records
 from store.codec import decode, encode
 from store.feed import FEED
-from store.interface import ABSENT, Contended, Put, Store
+from store.interface import ABSENT, Check, Contended, Put, Store
 from store.ip import overlap
-from store.update import update
+from store.update import ATTEMPTS
 
 
 class Collision(Exception):
-    """The cluster has something that this host's networks would clash with."""
+    """The cluster has something that this host's networks would clash with, or may have and not show it."""
 
 
 NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
@@ -18,16 +19,36 @@ NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
 def migrate(source: Store, target: Store) -> int:
     """Copy every key; returns how many. Running it again after a failure is fine.
 
-    Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise."""
+    Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise, or
+    while the hosts tell again a store that has forgotten. The epoch goes into each write, so that none does."""
+    epoch = _settled(target)
     ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
     index = decode(records.Index, ours.pop(records.INDEX)) if records.INDEX in ours else records.Index()
     theirs = {key: entry.value for key, entry in target.read("").entries.items()}
     _refuse_collisions(index, ours, theirs)
-    update(target, records.INDEX, lambda value: _merged(index, value))
+    _make_known(index, target, epoch)
     for key, value in ours.items():
-        if key not in theirs and not target.commit(Put(key, value, ABSENT)):
+        if key not in theirs and not target.commit(epoch, Put(key, value, ABSENT)):
             raise Contended(f"{key}: another host wrote it meanwhile; run the command again")
     return len(ours)
+
+
+def _settled(target: Store) -> Check:
+    epoch, version = read_epoch(target)
+    if epoch is not None and not epoch.settled:
+        raise Collision(
+            "the store has lost what it knew, and the hosts are telling it again; run the command again in some minutes"
+        )
+    return Check(records.EPOCH, version)
+
+
+def _make_known(index: records.Index, target: Store, epoch: Check) -> None:
+    for _ in range(ATTEMPTS):
+        entry = target.get(records.INDEX)
+        merged = _merged(index, entry.value if entry else None)
+        if target.commit(epoch, Put(records.INDEX, merged, entry.version if entry else ABSENT)):
+            return
+    raise Contended("other hosts kept changing the list of pools; run the command again")
 
 
 def _refuse_collisions(index: records.Index, ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:

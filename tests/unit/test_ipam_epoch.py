@@ -1,5 +1,6 @@
 """A store that was emptied or restored from a backup: nothing is given twice, and everything is told again."""
 
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -15,7 +16,7 @@ from store.interface import ABSENT, Put, StoreUnavailable
 from store.ip import IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, backup, restore
-from tests.unit.test_ipam_meanwhile import lose_the_lease
+from tests.unit.test_ipam_meanwhile import Meanwhile, lose_the_lease
 
 SMALL = ip_network("10.9.0.0/29")  # blocks of two addresses
 LAN = ip_network("10.7.0.0/24")
@@ -149,8 +150,29 @@ def test_no_network_is_made_until_all_pools_are_told_again(cluster: Cluster, a: 
         a.create(ip_network("10.7.0.0/25"))
 
 
-def adopt(host: Host) -> str | None:
-    return host.ipam.adopt(LAN, ip_address("10.7.0.1"))
+def adopt(host: Host, pool: IPNetwork = LAN) -> str | None:
+    return host.ipam.adopt(pool, pool[1])
+
+
+@pytest.mark.parametrize("act", [lambda a: a.create(SMALL), lambda a: a.create(None), lambda a: adopt(a, SMALL)])
+def test_no_pool_is_made_in_a_store_that_was_emptied_between_the_look_and_the_claim(
+    cluster: Cluster, a: Host, b: Host, act: Callable[[Host], object]
+) -> None:
+    """Another host would find its own pool taken when it tells it again, and lose it."""
+    a.tenancy.beat()
+    pools = [b.create(LAN), b.create(None)]
+
+    def forget() -> None:
+        empty(cluster)
+        a.tenancy.beat()
+
+    a.line = Meanwhile(a.line, {0: forget})  # type: ignore[assignment]
+    a.restart()
+    with pytest.raises(StoreForgot):
+        act(a)
+    assert cluster.held_keys() == []
+    periods_pass(a, b)
+    assert all(b.journal.pool(pool.pool).blocks for pool in pools)
 
 
 def test_a_new_host_takes_nothing_while_the_others_tell_again(cluster: Cluster, a: Host) -> None:

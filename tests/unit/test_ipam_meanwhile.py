@@ -1,5 +1,6 @@
 """What the address manager does when something happens between two of its steps, or while a host was away."""
 
+import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_network
@@ -296,6 +297,24 @@ def test_pools_without_holders_are_closed(cluster: Cluster, a: Host) -> None:
     a.remove(pool)
     close_empty(cluster.store)
     assert cluster.held_keys() == []
+
+
+def test_an_automatic_pool_is_not_left_before_it_is_held(cluster: Cluster, a: Host, b: Host) -> None:
+    """The round of duties finds this host as a holder of a pool that no network here has yet."""
+    b.tenancy.beat()
+    others: list[PoolId] = []
+    lock = a.ipam._ledger.lock
+
+    def lock_late(pool: IPNetwork) -> threading.RLock:
+        a.ipam._ledger.lock = lock  # type: ignore[method-assign]
+        a.settle()
+        others.append(b.create(None))
+        return lock(pool)
+
+    a.tenancy.beat()
+    a.ipam._ledger.lock = lock_late  # type: ignore[method-assign]
+    assert a.create(None) not in others
+    assert others
 
 
 def test_a_request_for_a_pool_that_was_just_released_is_refused(a: Host) -> None:

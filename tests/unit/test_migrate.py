@@ -1,18 +1,27 @@
 """What stands in the cluster before a host's own store moves there."""
 
 import json
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from ipam.tenancy import LastBeat, StoreForgot
 from plugin import cli
 from plugin.migrate import Collision, migrate
 from store import records
 from store.codec import encode
-from store.interface import ABSENT, Put
+from store.interface import ABSENT, Contended, Put
+from store.ip import IPNetwork
+from store.local import LocalRecords
 from store.memory import MemoryStore
+from tests.unit.ipam_hosts import Cluster, Host, backup, restore
+from tests.unit.test_ipam_meanwhile import Meanwhile
 
+POOL = ip_network("10.9.0.0/24")
 KEY = records.host_key("h1")
 
 
@@ -41,6 +50,90 @@ def test_the_epoch_of_the_hosts_own_store_stays_there() -> None:
 def test_another_machine_of_the_name_is_a_collision() -> None:
     with pytest.raises(Collision, match="hosts/h1 stands in the cluster already"):
         migrate(store_with(records.Host("one")), store_with(records.Host("other")))
+
+
+def host_with_a_store_of_its_own(pool: IPNetwork) -> Host:
+    host = Host("own", Cluster())
+    host.create(pool)
+    return host
+
+
+def test_a_pool_that_overlaps_one_of_the_clusters_is_a_collision() -> None:
+    own, cluster = host_with_a_store_of_its_own(ip_network("10.9.0.0/24")), Cluster()
+    cluster.host("a").create(ip_network("10.9.0.0/25"))
+    before = backup(cluster.store)
+    with pytest.raises(Collision, match=r"pool 10\.9\.0\.0/24 overlaps 10\.9\.0\.0/25, which the cluster already uses"):
+        migrate(own.cluster.store, cluster.store)
+    assert backup(cluster.store) == before
+
+
+def test_a_block_that_another_host_holds_is_a_collision() -> None:
+    own, cluster = host_with_a_store_of_its_own(POOL), Cluster()
+    other = cluster.host("a")
+    taken = other.create(POOL)
+    for block in own.journal.pool(POOL).blocks:
+        other.give(taken, str(block[5]))
+    before = backup(cluster.store)
+    with pytest.raises(Collision, match=r"pools/10\.9\.0\.0-24/blocks/.* stands in the cluster already"):
+        migrate(own.cluster.store, cluster.store)
+    assert backup(cluster.store) == before
+
+
+def test_nothing_moves_into_a_store_that_is_told_again() -> None:
+    own, cluster = host_with_a_store_of_its_own(POOL), Cluster()
+    a = cluster.host("a")
+    a.create(POOL)
+    restore(cluster.store, {})
+    a.tenancy.beat()
+    before = backup(cluster.store)
+    with pytest.raises(Collision, match="the hosts are telling it again; run the command again in some minutes"):
+        migrate(own.cluster.store, cluster.store)
+    assert backup(cluster.store) == before
+
+
+@pytest.mark.parametrize("commit", range(3))
+def test_nothing_moves_into_a_store_that_is_emptied_meanwhile(commit: int) -> None:
+    own, cluster = host_with_a_store_of_its_own(POOL), Cluster()
+    a = cluster.host("a")
+    a.create(ip_network("10.8.0.0/24"))
+
+    def forget() -> None:
+        restore(cluster.store, {})
+        a.tenancy.beat()
+
+    with pytest.raises(Contended):
+        migrate(own.cluster.store, Meanwhile(cluster.store, {commit: forget}))
+    assert records.host_key("own") not in backup(cluster.store)
+
+
+@pytest.mark.parametrize("first", ["own", "a"])
+def test_a_host_that_moved_to_a_store_whose_loss_nobody_had_noticed_gives_nothing_of_anothers(first: str) -> None:
+    """An emptied store looks like a new cluster's until a host of the old one beats."""
+    own, cluster = host_with_a_store_of_its_own(POOL), Cluster()
+    a = cluster.host("a")
+    pool = a.create(POOL)
+    (block,) = own.journal.pool(POOL).blocks
+    theirs = a.give(pool, str(block[5]))
+    restore(cluster.store, {})
+    migrate(own.cluster.store, cluster.store)
+    forget_the_last_beats_store(own)
+    own.cluster = own.line.cluster = cluster
+    own.restart()
+    cluster.hosts.append(own)
+    hosts = sorted(cluster.hosts, key=lambda host: host.name != first)
+    for _ in range(5):
+        for host in hosts:
+            host.clock.now += host.tenancy.period
+            with suppress(StoreForgot):
+                host.tenancy.beat()
+    given = [*(own.give(pool).ip for _ in range(20)), *(a.give(pool).ip for _ in range(20)), theirs.ip]
+    assert len(set(given)) == len(given)
+
+
+def forget_the_last_beats_store(host: Host) -> None:
+    """A store of the host's own leaves no memory in the record of the last beat."""
+    last = LocalRecords(host.disk, "lease", LastBeat, str)
+    last.put("", replace(last.records[""], memory=None))
 
 
 def migrate_command(tmp_path: Path, *arguments: str) -> Result:
