@@ -2,7 +2,6 @@
 
 Unknown fields are ignored and missing ones take their defaults, so that hosts of two versions can share a store."""
 
-import json
 from collections.abc import Callable, Hashable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -10,9 +9,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+import msgspec
+
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 R = TypeVar("R")
+
+_encoder = msgspec.json.Encoder(enc_hook=str, order="sorted")  # addresses and prefixes are what it asks about
 
 
 class BadRecord(Exception):
@@ -21,19 +24,14 @@ class BadRecord(Exception):
 
 def encode(record: Any) -> bytes:
     """Compact and with sorted keys: the same record is always the same bytes."""
-    shape = {f.name: getattr(record, f.name) for f in fields(record)}
-    return json.dumps(shape, default=_plain, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _plain(value: Any) -> Any:
-    return {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else str(value)
+    return _encoder.encode(record)
 
 
 def decode(kind: type[R], value: bytes) -> R:
     read: Callable[[Any], R] = _record(cast(Hashable, kind))
     try:
-        record = read(json.loads(value))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        record = read(msgspec.json.decode(value))
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadRecord(f"not a {kind.__name__}: {value[:80]!r} ({error})") from error
     return record
 

@@ -17,24 +17,25 @@ class MemoryStore:
         self._entries: dict[str, Entry] = {}
         self._version = 1
         self._log: deque[tuple[int, str]] = deque([(self._version, "")], maxlen=LOG_KEPT)  # (version, key changed)
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
 
     def get(self, key: str) -> Entry | None:
         check_key(key)
-        with self._changed:
+        with self._lock:
             self._insist_open()
             return self._entries.get(key)
 
     def read(self, prefix: str) -> Snapshot:
         check_prefix(prefix)
-        with self._changed:
+        with self._lock:
             return self._snapshot(prefix)
 
     def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
         check_prefix(prefix)
         deadline = time.monotonic() + timeout
-        with self._changed:
+        with self._lock:
             while not self._is_news(prefix, after) and (left := deadline - time.monotonic()) > 0:
                 after = self._version
                 self._changed.wait(left)
@@ -42,7 +43,7 @@ class MemoryStore:
 
     def commit(self, *changes: Change) -> bool:
         check_changes(changes)
-        with self._changed:
+        with self._lock:
             self._insist_open()
             if not all(holds(change, self._entries.get(change.key)) for change in changes):
                 return False
@@ -55,7 +56,7 @@ class MemoryStore:
 
     def close(self) -> None:
         """End every wait under way; any later call raises StoreUnavailable."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
@@ -65,8 +66,8 @@ class MemoryStore:
 
     def _snapshot(self, prefix: str) -> Snapshot:
         self._insist_open()
-        entries = {key: self._entries[key] for key in sorted(self._entries) if key.startswith(prefix)}
-        return Snapshot(entries, self._version)
+        keys = sorted(key for key in self._entries if key.startswith(prefix))
+        return Snapshot({key: self._entries[key] for key in keys}, self._version)
 
     def _is_news(self, prefix: str, after: int) -> bool:
         if self._closed or after > self._version or after < self._log[0][0]:

@@ -187,6 +187,7 @@ class Endpoint:
     labels: tuple[tuple[str, str], ...] = ()  # the container's, sorted, as many as cluster/endpoints.py lets through
 
 
+@lru_cache(maxsize=4096)
 def _name(prefix: IPNetwork) -> str:
     return str(prefix).replace("/", "-")
 

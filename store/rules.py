@@ -8,6 +8,7 @@ from store.interface import ABSENT, MOST_OPERATIONS, Change, Check, Delete, Entr
 
 MAX_BYTES = 512 * 1024
 FRAME = 256  # bytes one change costs beside its key and value: verb, version, cluster name, quotes
+NO_PARTS = frozenset(("", ".", ".."))
 WANTED = 'expected printable parts joined by "/", none of them empty, "." or ".."'
 
 
@@ -15,14 +16,14 @@ def check_key(key: str) -> None:
     """ValueError unless `key` is printable text of parts joined by "/", none of them empty, "." or "..".
 
     URLs do not keep such parts, and Consul accepts unprintable keys in transactions but not in URLs."""
-    if not key.isprintable() or not all(map(_is_part, key.split("/"))):
+    if not key.isprintable() or not NO_PARTS.isdisjoint(key.split("/")):
         raise ValueError(f"key {key!r}: {WANTED}")
 
 
 def check_prefix(prefix: str) -> None:
     """Like `check_key`, but the last part may be empty: "networks/" and "" are prefixes too."""
     *parts, last = prefix.split("/")
-    if not prefix.isprintable() or not all(map(_is_part, parts)) or (last and not _is_part(last)):
+    if not prefix.isprintable() or not NO_PARTS.isdisjoint(parts) or (last and last in NO_PARTS):
         raise ValueError(f"prefix {prefix!r}: {WANTED}")
 
 
@@ -55,10 +56,6 @@ def differs(change: Change, standing: Entry | None) -> bool:
             return standing is not None
         case Check():
             return False
-
-
-def _is_part(part: str) -> bool:
-    return part not in ("", ".", "..")
 
 
 def _size(change: Change) -> int:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.ipam_hosts import Cluster, Host
+
 
 @pytest.fixture(autouse=True)
 def service_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -11,3 +13,19 @@ def service_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     path = tmp_path / "flannelpy.env"
     monkeypatch.setattr("plugin.flags.ENVIRONMENT", path)
     return path
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """For the tests of the address manager, and two of its hosts."""
+    return Cluster()
+
+
+@pytest.fixture
+def a(cluster: Cluster) -> Host:
+    return cluster.host("a")
+
+
+@pytest.fixture
+def b(cluster: Cluster) -> Host:
+    return cluster.host("b")

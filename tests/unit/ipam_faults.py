@@ -20,33 +20,35 @@ class Fragile:
 
     def __init__(self, inner: Store, fate: Callable[[], str], late: list[Callable[[], object]] | None = None) -> None:
         """Writes whose fate is LATE go to the end of `late`, for the test to carry out when it likes."""
-        self._inner, self._fate, self._late = inner, fate, late
+        self._inner, self.fate, self.late = inner, fate, late
+
+    def way(self) -> Store:
+        """Where all of it goes."""
+        return self._inner
 
     def get(self, key: str) -> Entry | None:
-        return self._inner.get(key)
+        return self.way().get(key)
 
     def read(self, prefix: str) -> Snapshot:
-        return self._inner.read(prefix)
+        return self.way().read(prefix)
 
     def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
-        return self._inner.wait(prefix, after, timeout)
+        return self.way().wait(prefix, after, timeout)
 
     def commit(self, *changes: Change) -> bool:
-        fate = self._fate()
+        fate = self.fate()
         if fate == DIE_BEFORE:
             raise Dead
-        if fate == LATE and self._late is not None:
-            self.send_late(self._late, changes)
+        if fate == LATE and self.late is not None:
+            way = self.way()
+            self.late.append(lambda: way.commit(*changes))
             raise StoreUnavailable("no answer in time")
-        done = self._inner.commit(*changes)
+        done = self.way().commit(*changes)
         if fate == DIE_AFTER:
             raise Dead
         if fate == NO_ANSWER:
             raise StoreUnavailable("the answer was lost")
         return done
 
-    def send_late(self, late: list[Callable[[], object]], changes: tuple[Change, ...]) -> None:
-        late.append(lambda: self._inner.commit(*changes))
-
     def close(self) -> None:
-        self._inner.close()
+        self.way().close()

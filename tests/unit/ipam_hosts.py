@@ -20,7 +20,6 @@ from store.interface import (
     Change,
     Contended,
     Delete,
-    Entry,
     Put,
     Snapshot,
     Store,
@@ -29,7 +28,7 @@ from store.interface import (
 from store.ip import IPInterface, IPNetwork
 from store.memory import MemoryStore
 from store.records import pools_of, pools_with_holder
-from tests.unit.ipam_faults import Dead
+from tests.unit.ipam_faults import LIVE, Dead, Fragile
 
 PLAN = Plan(((ip_network("10.224.0.0/11"), 18), (ip_network("fd42::/48"), 64)), 6)
 WEB = ip_network("10.240.0.0/18")
@@ -37,29 +36,21 @@ TTL = 1000.0
 PATIENCE, TICK = 0.4, 0.1  # so a host looks three times whether the others have answered, however slow the machine is
 
 
-class Line:
-    """A host's line to the store. While the host waits for an answer from others, they answer."""
+class Line(Fragile):
+    """A host's line to the store, which can be cut. While the host waits for an answer from others, they answer."""
 
     def __init__(self, cluster: "Cluster", host: str) -> None:
+        super().__init__(cluster.store, lambda: LIVE)
         self.cluster, self.host, self.cut = cluster, host, False
 
-    def _pass(self) -> Store:
+    def way(self) -> Store:
         if self.cut:
             raise StoreUnavailable("the line is cut")
         return self.cluster.ways.get(self.host, self.cluster.store)
 
-    def get(self, key: str) -> Entry | None:
-        return self._pass().get(key)
-
-    def read(self, prefix: str) -> Snapshot:
-        return self._pass().read(prefix)
-
     def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
         self.cluster.answer_wishes(besides=self.host)
-        return self._pass().read(prefix)
-
-    def commit(self, *changes: Change) -> bool:
-        return self._pass().commit(*changes)
+        return self.read(prefix)
 
     def close(self) -> None:
         pass
@@ -102,8 +93,8 @@ class Cluster:
         self.ways: dict[str, Store] = {}  # to the store, of hosts that have one of their own
         self.hosts: list[Host] = []
 
-    def host(self, name: str, plan: Plan = PLAN) -> "Host":
-        self.hosts.append(Host(name, self, plan=plan))
+    def host(self, name: str, plan: Plan = PLAN, disk: Store | None = None) -> "Host":
+        self.hosts.append(Host(name, self, disk or MemoryStore(), plan=plan))
         return self.hosts[-1]
 
     def answer_wishes(self, besides: str) -> None:

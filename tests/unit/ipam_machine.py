@@ -23,11 +23,11 @@ from ipam.ipam import Ipam
 from ipam.model import PoolId
 from store import records
 from store.codec import decode
-from store.interface import Change, Contended, Store, StoreUnavailable
+from store.interface import Contended, Store, StoreUnavailable
 from store.ip import IPAddress
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import FATES, LIVE, ON_DISK, Dead, Fragile
-from tests.unit.ipam_hosts import TTL, Cluster, Host, Line, backup, restore
+from tests.unit.ipam_hosts import TTL, Cluster, Host, backup, restore
 
 POOL = ip_network("10.9.0.0/28")
 POOL_ID = PoolId(POOL)
@@ -36,26 +36,6 @@ ROOM = 13  # addresses for containers
 HOSTS = ("a", "b", "c", "d", "e")
 ADDRESSES = [str(address) for address in POOL.hosts() if address != GATEWAY]
 EXPECTED = (IpamError, StoreUnavailable, Contended)
-
-
-class SwitchedLine(Fragile):
-    """A fragile line that can also be cut."""
-
-    def __init__(self, line: Line, fate: Callable[[], str], late: list[Callable[[], object]]) -> None:
-        super().__init__(line, fate, late)
-        self._line = line
-
-    def send_late(self, late: list[Callable[[], object]], changes: tuple[Change, ...]) -> None:
-        if not self.cut:
-            late.append(lambda: self._line.cluster.store.commit(*changes))
-
-    @property
-    def cut(self) -> bool:
-        return self._line.cut
-
-    @cut.setter
-    def cut(self, value: bool) -> None:
-        self._line.cut = value
 
 
 class Addresses(RuleBasedStateMachine):
@@ -77,14 +57,16 @@ class Addresses(RuleBasedStateMachine):
         self.reserved: set[IPAddress] = set()  # as of which the cluster was told, and has not forgotten since
         self.backup: dict[str, bytes] | None = None
         self.missed: set[str] = set()  # hosts that were cut off through a whole epoch
-        self.hosts = {name: self.cluster.host(name) for name in self.owners}
-        for name, host in self.hosts.items():
-            host.disk = Fragile(self.new_disk(name), lambda name=name: self.fate(name, disk=True))  # type: ignore[misc]
-            host.line = SwitchedLine(host.line, lambda name=name: self.fate(name), self.late)  # type: ignore[misc, assignment]
-            host.verify = lambda ipam, name=name: self.verify(name, ipam)  # type: ignore[misc]
-            host.restart()
+        self.hosts = {name: self.host(name) for name in self.owners}
         for name in sorted(self.owners)[:2]:
             self.create(name)
+
+    def host(self, name: str) -> Host:
+        disk = Fragile(self.new_disk(name), lambda: self.fate(name, disk=True))
+        host = self.cluster.host(name, disk=disk)
+        host.line.fate, host.line.late = lambda: self.fate(name), self.late
+        host.verify = lambda ipam: self.verify(name, ipam)
+        return host
 
     def fate(self, name: str, *, disk: bool = False) -> str:
         """What happens at this write of the host: nothing, unless something was planned."""
@@ -457,17 +439,21 @@ class Addresses(RuleBasedStateMachine):
         epoch, _ = read_epoch(self.cluster.store)
         if epoch is not None and not epoch.settled:
             self.some_periods_pass(set())
-        for _ in range(2):
-            for host in self.hosts.values():
-                host.tenancy.beat()
-                host.settle()
-                host.ipam.answer_wishes(POOL)
+        self.everybody_settles()
+        if any(host.journal.pool(POOL).lent for host in self.hosts.values()):
+            self.everybody_settles()  # what others gave back meanwhile
         for host in self.hosts.values():
             while host.journal.uses(POOL_ID):
                 host.remove(POOL_ID)
             host.settle()
         close_empty(self.cluster.store)
         assert self.cluster.held_keys() == []
+
+    def everybody_settles(self) -> None:
+        for host in self.hosts.values():
+            host.tenancy.beat()
+            host.settle()
+            host.ipam.answer_wishes(POOL)
 
     def use_it_all(self) -> None:
         first = next(iter(self.hosts.values()))

@@ -53,6 +53,17 @@ def test_what_is_written_is_read(record: Pool) -> None:
     assert decode(type(record), encode(record)) == record
 
 
+def test_the_same_record_is_the_same_bytes_in_every_version() -> None:
+    """Hosts compare them with what stands in the store, and would rewrite it in turn."""
+    record = Pool(26, ip_address("fd00::1"), (ip_address("10.0.0.1"),))
+    assert encode(record) == (
+        b'{"block_prefix":26,"closing":false,"docker_host":null,"gateway":"fd00::1","reserved":["10.0.0.1"]}'
+    )
+    assert encode(Lease("10.0.0.0/8", "endpoint", since=1.0)) == (
+        b'{"kind":"endpoint","pool_id":"10.0.0.0/8","released":null,"since":1.0}'
+    )
+
+
 def test_fields_of_a_newer_version_are_ignored_and_missing_ones_take_their_default() -> None:
     assert decode(Pool, b'{"block_prefix": 26, "colour": "red"}') == Pool(26)
 

@@ -23,21 +23,6 @@ from store.space import Prefixed, Space
 from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
 
 
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
-
-
 def test_hosts_never_give_the_same_address(a: Host, b: Host) -> None:
     pool = a.create()
     assert b.create() == pool
@@ -513,7 +498,7 @@ def test_no_request_waits_while_the_next_block_is_asked_for_of_a_store_that_hang
     asked, over = threading.Event(), threading.Event()
 
     class Hangs(Line):
-        def _pass(self) -> Store:
+        def way(self) -> Store:
             if threading.current_thread() is not threading.main_thread():
                 asked.set()
                 over.wait(10)

@@ -22,21 +22,6 @@ SMALL = ip_network("10.9.0.0/29")  # blocks of two addresses
 LAN = ip_network("10.7.0.0/24")
 
 
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
-
-
 def empty(cluster: Cluster) -> None:
     restore(cluster.store, {})
 

@@ -19,7 +19,6 @@ from store.ip import IPAddress
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import DIE_AFTER, DIE_BEFORE, LATE, LIVE, NO_ANSWER, ON_DISK, Dead, Fragile
 from tests.unit.ipam_hosts import TTL, Cluster, Host
-from tests.unit.ipam_machine import SwitchedLine
 
 POOL = ip_network("10.9.0.0/28")
 POOL_ID = PoolId(POOL)
@@ -48,7 +47,7 @@ class Scene:
     def arm(self, victim: Host, fated: int | None, fate: str) -> None:
         self.writes, self.fated, self.fate = 0, fated, fate
         victim.disk = Fragile(victim.disk, lambda: self._at_write(disk=True))
-        victim.line = SwitchedLine(victim.line, lambda: self._at_write(disk=False), self.late)  # type: ignore[assignment]
+        victim.line.fate, victim.line.late = lambda: self._at_write(disk=False), self.late
         victim.restart()
 
     def _at_write(self, *, disk: bool) -> str:

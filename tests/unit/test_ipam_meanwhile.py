@@ -20,24 +20,8 @@ from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import LATE, LIVE, Dead
 from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host
-from tests.unit.ipam_machine import SwitchedLine
 
 TINY = ip_network("10.9.0.0/28")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
 
 
 class Meanwhile:
@@ -435,8 +419,7 @@ def test_a_loan_whose_answer_is_late_is_not_taken_back_before(cluster: Cluster, 
     a.release(pool, address)
     late: list[Callable[[], object]] = []
     fates = iter([LATE])
-    a.line = SwitchedLine(a.line, lambda: next(fates, LIVE), late)  # type: ignore[assignment]
-    a.restart()
+    a.line.fate, a.line.late = lambda: next(fates, LIVE), late
 
     answer = a.ipam.answer_wishes
     a.ipam.answer_wishes = lambda where: later(answer, where, a, late)  # type: ignore[assignment]
@@ -487,13 +470,10 @@ def test_a_claim_that_comes_when_the_host_has_left_the_pool_leaves_no_block(clus
     pool = a.create()
     b.create()
     late: list[Callable[[], object]] = []
-    line = a.line
-    a.line = SwitchedLine(line, lambda: LATE, late)  # type: ignore[assignment]
-    a.restart()
+    a.line.fate, a.line.late = lambda: LATE, late
     with pytest.raises(StoreUnavailable):
         a.ipam._holdings.take_block(pool)
-    a.line = line
-    a.restart()
+    a.line.fate = lambda: LIVE
     a.remove(pool)
     assert blocks_of(cluster, "a") == set()
     for write in late:

@@ -27,21 +27,6 @@ ROUTER = ip_address("10.77.0.5")
 SOME = "10.77.0.200"
 
 
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
-
-
 class Docker:
     """A host's Engine, and a network of another driver with an --aux-address that it makes and removes."""
 
@@ -380,5 +365,5 @@ def disk_or_line(host: Host, fated: int, fate: str, late: list[Callable[[], obje
         return fate if next(writes) == fated else LIVE
 
     host.disk = Fragile(host.disk, lambda: fate_of_next() if fate in (DIE_BEFORE, DIE_AFTER) else LIVE)
-    host.line = Fragile(host.line, fate_of_next, late)  # type: ignore[assignment]
+    host.line.fate, host.line.late = fate_of_next, late
     host.restart()
