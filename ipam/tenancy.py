@@ -145,6 +145,11 @@ class Tenancy:
 
     # the fence
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the store has never heard of this host, which then holds nothing that it could lose."""
+        return "" not in self._last.records
+
     def silence(self) -> float:
         """Seconds since the last beat, by whichever clock says longer; endless if there was none."""
         last = self._last.records.get("")
@@ -172,6 +177,8 @@ class Tenancy:
 
     def refuse_if_fenced(self, why: object = "no beat since") -> None:
         """LeaseLapsed if the time is over after which somebody may reclaim what this host holds."""
+        if self.is_new:
+            raise LeaseLapsed(f"this host has no lease yet, as it has not reached the store ({why})")
         if self._is_fenced():
             raise LeaseLapsed(
                 f"this host has not reached the store for {_duration(self.silence())}, so its addresses may belong to "
@@ -338,4 +345,6 @@ class Tenancy:
 
 
 def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "longer than its lease lasts"
     return f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{seconds:.0f} s"

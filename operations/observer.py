@@ -62,13 +62,16 @@ class Sources:
 
 
 def lease_state(see: Sources) -> LeaseState:
-    silence = see.tenancy.silence()
-    try:
-        see.tenancy.refuse_if_fenced()
-        fence = ""
-    except LeaseLapsed as error:
-        fence = str(error)
+    silence, fence = see.tenancy.silence(), "" if see.tenancy.is_new else _fence(see.tenancy)
     return LeaseState(see.ttl, None if silence == float("inf") else silence, fence, see.tenancy.retelling)
+
+
+def _fence(tenancy: Tenancy) -> str:
+    try:
+        tenancy.refuse_if_fenced()
+    except LeaseLapsed as error:
+        return str(error)
+    return ""
 
 
 def given_by_host(leases: Snapshot) -> dict[str, list[IPAddress]]:
@@ -140,7 +143,7 @@ class Observer:
         found = [] if self._see.reconciler.passes else ["the kernel has not been looked at yet"]
         if fault := self._see.reconciler.underlay_fault:
             found.append(f"where other hosts are is not known: {fault}")
-        if fence := lease_state(self._see).fence:
+        if fence := _fence(self._see.tenancy):
             found.append(fence)
         if (away := self._see.away()) and not any(self._see.ours().blocks.values()):
             found.append(f"the store has been away for {away[0]:.0f} s, and this host holds no block: {away[1]}")

@@ -332,6 +332,16 @@ def test_a_silent_host_stops_giving_before_anybody_may_reclaim(a: Host) -> None:
     assert a.give(pool)
 
 
+def test_a_host_that_was_never_heard_of_says_so(cluster: Cluster, a: Host) -> None:
+    new = Host("new", cluster)
+    assert new.tenancy.is_new
+    with pytest.raises(LeaseLapsed, match="has no lease yet"):
+        new.tenancy.refuse_if_fenced()
+    new.tenancy.beat()
+    assert not new.tenancy.is_new
+    new.tenancy.refuse_if_fenced()
+
+
 @pytest.mark.parametrize("clock", ["wall", "boot"])
 def test_the_clock_that_says_longer_counts(a: Host, clock: str) -> None:
     pool = a.create()

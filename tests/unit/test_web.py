@@ -7,8 +7,10 @@ from typing import cast
 
 from flask import Flask
 
+from ipam.tenancy import Tenancy
 from operations.observer import Observer, Sources
 from operations.web import WebServer
+from store.memory import MemoryStore
 from tests.consul_agent import free_ports
 from tests.lab.commands import wait_until
 
@@ -32,7 +34,8 @@ def test_it_stops_with_a_connection_open_and_leaves_no_thread_and_no_port_behind
 def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
     app, [port] = Flask(__name__), free_ports(1)
     first, second = (WebServer(app, ("127.0.0.1", port)) for _ in range(2))
-    observer = Observer(all_is_well())
+    tenancy = Tenancy(MemoryStore(), MemoryStore(), "alone", 3600.0)
+    observer = Observer(all_is_well(tenancy))
     observer.listen(lambda: second.fault)
     first.start()
     try:
@@ -46,8 +49,17 @@ def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
         first.stop()
 
 
-def all_is_well() -> Sources:
+def test_a_host_that_has_just_been_installed_has_no_problem_and_is_not_ready() -> None:
+    tenancy = Tenancy(MemoryStore(), MemoryStore(), "new", 3600.0)
+    observer = Observer(all_is_well(tenancy))
+    assert observer.problems() == []
+    assert observer.unready() == ["this host has no lease yet, as it has not reached the store (no beat since)"]
+    tenancy.beat()
+    assert (observer.problems(), observer.unready()) == ([], [])
+
+
+def all_is_well(tenancy: Tenancy) -> Sources:
     """As far as problems are asked for."""
-    tenancy = SimpleNamespace(retelling=False, silence=lambda: 1.0, refuse_if_fenced=lambda: None)
-    nothing = {"reconciler": SimpleNamespace(faults=list), "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
+    reconciler = SimpleNamespace(faults=list, passes=1)
+    nothing = {"reconciler": reconciler, "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
     return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, **nothing))
