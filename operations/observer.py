@@ -1,7 +1,7 @@
 """Gathers what the operator's commands show: from the store, or the last that was seen of it, from this host's records
 and from Docker. Never asked from a request of Docker's."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from cluster.spread import Outcome, State
 from cluster.upkeep import Upkeep
 from cluster.watch import Watch
 from driver.backends.interface import Underlay
+from driver.listener import Listener
 from driver.reconciler import Reconciler
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
@@ -51,6 +52,7 @@ class Sources:
     tenancy: Tenancy
     reclaimer: Reclaimer
     reconciler: Reconciler
+    listeners: Sequence[Listener]  # to the kernel
     conflicts: Conflicts
     collector: Collector
     engine: Dockerd
@@ -127,7 +129,10 @@ class Observer:
     def stalled(self) -> list[str]:
         """Loops that stand still, in sentences."""
         idle = self._see.reconciler.idle()
-        return [f"the reconciler has not looked at the kernel for {idle:.0f} s"] if idle > LONGEST_IDLE else []
+        found = [f"the reconciler has not looked at the kernel for {idle:.0f} s"] if idle > LONGEST_IDLE else []
+        if not all(listener.runs for listener in self._see.listeners):
+            found.append("what the kernel tells of changes is not heard")
+        return found
 
     def unready(self) -> list[str]:
         """Why this host cannot serve a container now, in sentences."""

@@ -46,6 +46,19 @@ def test_an_address_that_is_taken_is_a_problem_in_the_status() -> None:
         first.stop()
 
 
+def test_a_loop_that_stands_still_and_an_ear_that_is_deaf_are_no_health() -> None:
+    ears = [SimpleNamespace(runs=True), SimpleNamespace(runs=True)]
+    reconciler = SimpleNamespace(idle=lambda: 9.0)
+    observer = Observer(cast(Sources, SimpleNamespace(reconciler=reconciler, listeners=ears)))
+    assert observer.stalled() == []
+    ears[1].runs = False
+    reconciler.idle = lambda: 61.0
+    assert observer.stalled() == [
+        "the reconciler has not looked at the kernel for 61 s",
+        "what the kernel tells of changes is not heard",
+    ]
+
+
 def all_is_well() -> Sources:
     """As far as problems are asked for."""
     tenancy = SimpleNamespace(retelling=False, silence=lambda: 1.0, refuse_if_fenced=lambda: None)
