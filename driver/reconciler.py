@@ -300,18 +300,22 @@ class Reconciler:
             errors.append(str(error))
         before, now = self._last_underlay, self._underlay
         self._last_underlay = now or before
+        if now and (before is None or now.dev != before.dev):
+            log.info("the way to other hosts", extra={"dev": now.dev, "addresses": now.addresses})
         if now and before and (now.advertised, now.link) != (before.advertised, before.link):
             log.warning("reached elsewhere now", extra={"dev": now.dev, "addresses": now.advertised})
             self._moved()
 
     def _read_underlay(self, kernel: Kernel) -> Underlay:
+        last = self._last_underlay
+        kept = last.addresses if last else ()
         try:
-            return kernel.underlay(self._dev, self._advertised)
+            return kernel.underlay(self._dev, self._advertised, kept)
         except KernelError:
             # An interface that was down and up again has no default route until somebody gives it one.
-            if self._dev or self._last_underlay is None:
+            if self._dev or last is None:
                 raise
-            return kernel.underlay(self._last_underlay.dev, self._advertised)
+            return kernel.underlay(last.dev, self._advertised, kept)
 
     def _networks(self) -> list[LocalNetwork]:
         view = self._view()

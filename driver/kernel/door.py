@@ -245,12 +245,14 @@ class Kernel:
 
     # the host's own network
 
-    def underlay(self, dev: str | None, advertised: tuple[IPAddress, ...]) -> Underlay:
+    def underlay(
+        self, dev: str | None, advertised: tuple[IPAddress, ...], kept: tuple[IPAddress, ...] = ()
+    ) -> Underlay:
         """The interface to other hosts: the named one, else the one with an advertised address, else the default
-        route's."""
+        route's. Of its addresses, those that are `kept` are used for as long as they are there."""
         with _explained("looking for the underlay interface"):
             links, addresses = [link for link, _ in self._links()], self._tables.addresses()
-            return host_network.underlay(links, addresses, self._tables.host_routes(), dev, advertised)
+            return host_network.underlay(links, addresses, self._tables.host_routes(), dev, advertised, kept)
 
     def foreign_tunnels(self) -> set[tuple[int, int]]:
         """VNI and port of each VXLAN device of this host that is not ours."""

@@ -59,8 +59,8 @@ class Look:
         for family in wire.FAMILIES:
             head = wire.RTMSG.pack(family, 0, 0, 0, wire.MAIN_TABLE, 0, 0, 0, 0)
             for raw in self._socket.dump(wire.GET_ROUTE, head):
-                if not wire.is_ours(raw) and (route := wire.read_host_route(raw)):
-                    yield route.destination, route.index
+                if not wire.is_ours(raw):
+                    yield from ((route.destination, route.index) for route in wire.read_host_routes(raw))
 
     def way(self, to: IPAddress, source: IPAddress | None = None, arriving: int | None = None) -> Way | str:
         """The route for a packet of this host, or for one that comes in on the link `arriving`; else its no."""

@@ -63,10 +63,9 @@ class Tables:
         return self._routes
 
     def host_routes(self) -> Iterator[HostRoute]:
-        return filter(
-            None,
-            (wire.read_host_route(raw) for raw in self._all_routes(0, (wire.MAIN_TABLE,)) if not wire.is_ours(raw)),
-        )
+        for raw in self._all_routes(0, (wire.MAIN_TABLE,)):
+            if not wire.is_ours(raw):
+                yield from wire.read_host_routes(raw)
 
     def _all_routes(self, protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
         """Of one protocol, 0 for all, and more where the kernel does not filter."""

@@ -16,6 +16,7 @@ from store.ip import IPAddress, IPNetwork
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 ATTRIBUTE = struct.Struct("=HH")  # length, type
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+RTNEXTHOP = struct.Struct("=HBxi")  # length, flags, ifindex
 NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
@@ -44,6 +45,7 @@ HOST_SCOPE, LINK_SCOPE, GLOBAL_SCOPE = 254, 253, 0
 METRIC6 = 1024  # IP6_RT_PRIO_USER: of an IPv6 route that names none
 UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
 ONLINK = 4  # RTNH_F_ONLINK
+NOT_UP = 1 | 16  # RTNH_F_DEAD, RTNH_F_LINKDOWN
 PERMANENT = 0x80  # NUD_PERMANENT
 SELF = 0x02  # NTF_SELF: the device's own forwarding table
 NO_PREFIX_ROUTE, NO_DAD = 0x200, 0x02  # IFA_F_*
@@ -187,15 +189,29 @@ def read_route(route: bytes, dev: str) -> AnyRoute:
     return Route(dev, destination, via, source, bool(flags & ONLINK), metric)
 
 
-def read_host_route(route: bytes) -> HostRoute | None:
-    """None for a route of another table, or one that leads nowhere."""
+def read_host_routes(route: bytes) -> list[HostRoute]:
+    """One for each way that the route has, those that are up first. Nothing of a route of another table, or of one that
+    leads nowhere."""
     family, length, _, _, table, _, _, kind, _ = RTMSG.unpack_from(route)
     if table != MAIN_TABLE or kind != UNICAST:
-        return None
+        return []
     found = attributes(route, RTMSG.size)
     index, metric = (U32.unpack(found[key])[0] if key in found else None for key in (RTA_OIF, RTA_PRIORITY))
     destination = prefix(family, found.get(RTA_DST), length)
-    return HostRoute(destination, index, not {RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH} & found.keys(), metric or 0)
+    if RTA_MULTIPATH in found:
+        return [HostRoute(destination, index, False, metric or 0) for index in _ways(found[RTA_MULTIPATH])]
+    return [HostRoute(destination, index, not {RTA_GATEWAY, RTA_VIA} & found.keys(), metric or 0)]
+
+
+def _ways(multipath: bytes) -> list[int]:
+    """The links of a route over several, those that are up first."""
+    up, down = list[int](), list[int]()
+    at = 0
+    while at + RTNEXTHOP.size <= len(multipath):
+        length, flags, index = RTNEXTHOP.unpack_from(multipath, at)
+        (down if flags & NOT_UP else up).append(index)
+        at += (max(length, RTNEXTHOP.size) + 3) & ~3
+    return up + down
 
 
 # neighbours and forwarding entries

@@ -178,6 +178,34 @@ def test_the_underlay_is_where_the_default_route_goes_unless_told(two_hosts: Hos
     assert a.kernel.underlay(None, (ip_address("192.0.2.1"),)).dev == "eth0"
 
 
+def test_the_underlay_keeps_its_addresses_when_others_come_and_go(two_hosts: Hosts) -> None:
+    """Those of keepalived and its like move from host to host."""
+    a, _ = two_hosts
+    own = (ip_address("192.0.2.1"), ip_address("fd00:1::1"))
+    for moving in ("192.0.2.200/32", "fd00:1::200/128", "192.0.2.201/24", "fd00:1::201/64"):
+        a.ip("addr", "add", moving, "dev", "eth0", *["nodad"] * (":" in moving))
+        assert a.kernel.underlay(None, ()).addresses == own
+    asked = ip_address("192.0.2.201"), ip_address("fd00:1::200")
+    assert a.kernel.underlay(None, asked).addresses == asked
+    assert a.kernel.underlay(None, (), kept=asked).addresses == asked
+    for address in ("192.0.2.201/24", "fd00:1::200/128"):
+        a.ip("addr", "del", address, "dev", "eth0")
+    assert a.kernel.underlay(None, (), kept=asked).addresses == own
+
+
+def test_the_underlay_of_a_default_route_with_several_ways_is_the_first_that_is_up(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    a.ip("link", "add", "eth1", "type", "veth", "peer", "name", "cable1")
+    for words in ("link set cable1 up", "link set eth1 up", "addr add 203.0.113.1/24 dev eth1", "route del default"):
+        a.ip(*words.split())
+    ways = "nexthop via 203.0.113.254 dev eth1 nexthop via 192.0.2.254 dev eth0"
+    a.ip(*f"route add default {ways}".split())
+    found = a.kernel.underlay(None, ())
+    assert (found.dev, found.default_devs) == ("eth1", ("eth1", "eth0"))
+    a.ip("link", "set", "cable1", "down")
+    assert a.kernel.underlay(None, ()).default_devs == ("eth0", "eth1")
+
+
 def test_a_vxlan_link_reads_back_as_it_was_made(two_hosts: Hosts) -> None:
     a, _ = two_hosts
     for local in ("192.0.2.1", "fd00:1::1"):
