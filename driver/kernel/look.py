@@ -14,7 +14,7 @@ from driver.kernel.rawsocket import RawSocket
 from driver.kernel.seen import dump_addresses, dump_links, link_of
 from store.ip import IPAddress, IPInterface, IPNetwork
 
-RTA_SRC, RTA_IIF, RTA_TABLE = 2, 3, 15
+RTA_SRC, RTA_IIF = 2, 3
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # RTM_F_*: answer with the route that matched, not with the way alone
 
 
@@ -86,7 +86,7 @@ class Look:
             next((link.name for link in self.links() if link.index == index), "?"),
             wire.address(via) if via else None,
             protocol == wire.PROTOCOL,
-            wire.U32.unpack(found[RTA_TABLE])[0] if RTA_TABLE in found else table,
+            wire.U32.unpack(found[wire.RTA_TABLE])[0] if wire.RTA_TABLE in found else table,
         )
 
     def permanent_neighbours(self, index: int) -> dict[IPAddress, str]:

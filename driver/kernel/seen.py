@@ -13,6 +13,7 @@ from store.ip import IPAddress
 IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 4, 5, 18, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VXLAN_ID, VXLAN_LOCAL, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 15, 17  # IFLA_VXLAN_*, the port in network byte order
+VXLAN_SWITCHES = 5, 6, 7  # TTL, TOS and learning: each one byte, and 0 in ours
 ETHERNET = 1  # ARPHRD_ETHER
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
 REMEMBERED = 16_384
@@ -48,6 +49,7 @@ class Tunnel(NamedTuple):
     vni: int
     local: IPAddress
     port: int
+    plain: bool  # TTL and TOS as the kernel chooses them, and nothing learned
 
 
 def tunnel_of(raw: bytes) -> Tunnel:
@@ -56,7 +58,8 @@ def tunnel_of(raw: bytes) -> Tunnel:
     found = wire.attributes(info.get(IFLA_INFO_DATA, b""), 0)
     vni = wire.U32.unpack(found[VXLAN_ID])[0] if VXLAN_ID in found else 0
     local = found.get(VXLAN_LOCAL) or found.get(VXLAN_LOCAL6) or bytes(4)
-    return Tunnel(vni, wire.address(local), int.from_bytes(found.get(VXLAN_PORT, b""), "big"))
+    plain = not any(any(found.get(switch, b"")) for switch in VXLAN_SWITCHES)
+    return Tunnel(vni, wire.address(local), int.from_bytes(found.get(VXLAN_PORT, b""), "big"), plain)
 
 
 @lru_cache(REMEMBERED)

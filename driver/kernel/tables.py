@@ -161,7 +161,7 @@ class Tables:
             case Neighbour() as o:
                 payload = wire.pack_neighbour(o, index(o.dev))
             case Fdb() as o:
-                payload = wire.pack_fdb(o, index(o.dev))
+                payload = (wire.pack_fdb if put else wire.pack_fdb_mac)(o, index(o.dev))
             case o:
                 raise TypeError(f"{o} is in no table")
         # A new destination takes the old one's place: there is no moment without one.

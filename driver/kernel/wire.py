@@ -32,10 +32,13 @@ REQUEST, MULTI, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
-RTA_MULTIPATH, RTA_VIA = 9, 18
+RTA_MULTIPATH, RTA_CACHEINFO, RTA_TABLE, RTA_VIA, RTA_PREF = 9, 12, 15, 18, 20
+OF_ROUTES = frozenset((RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_CACHEINFO, RTA_TABLE, RTA_PREF))
 IFLA_IFNAME = 3
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
+NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_IFINDEX, NDA_MASTER = 1, 2, 3, 8, 9
+NDA_LINK_NETNSID, NDA_FLAGS_EXT = 10, 15
+OF_FDB = frozenset((NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_MASTER, NDA_LINK_NETNSID, NDA_FLAGS_EXT))
 UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
 TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
 
@@ -144,7 +147,7 @@ def pack_address(o: Address, index: int) -> bytes:
 def pack_route(o: AnyRoute, index: int) -> bytes:
     """`index` is that of the route's link, unused for one that ends here."""
     destination, ours = o.destination, attribute(RTA_DST, o.destination.network_address.packed)
-    kind, scope, flags, table = UNICAST, GLOBAL_SCOPE, 0, MAIN_TABLE
+    kind, scope, flags, table, tos = UNICAST, GLOBAL_SCOPE, 0, MAIN_TABLE, 0
     if isinstance(o, Unreachable):
         kind = UNREACHABLE
     elif isinstance(o, Local):
@@ -159,10 +162,11 @@ def pack_route(o: AnyRoute, index: int) -> bytes:
             scope = LINK_SCOPE
         if o.source is not None:
             ours += attribute(RTA_PREFSRC, o.source.packed)
-    if not isinstance(o, Local) and o.metric:
-        ours += attribute(RTA_PRIORITY, U32.pack(o.metric))
+    if not isinstance(o, Local):
+        tos = o.tos
+        ours += attribute(RTA_PRIORITY, U32.pack(o.metric)) if o.metric else b""
     family = family_of(destination.version)
-    return RTMSG.pack(family, destination.prefixlen, 0, 0, table, PROTOCOL, scope, kind, flags) + ours
+    return RTMSG.pack(family, destination.prefixlen, 0, tos, table, PROTOCOL, scope, kind, flags) + ours
 
 
 def is_ours(route: bytes) -> bool:
@@ -176,17 +180,22 @@ def index_of_route(route: bytes) -> int | None:
 
 
 def read_route(route: bytes, dev: str) -> AnyRoute:
-    family, length, _, _, _, _, _, kind, flags = RTMSG.unpack_from(route)
+    family, length, _, tos, _, _, _, kind, flags = RTMSG.unpack_from(route)
     found = attributes(route, RTMSG.size)
-    destination = prefix(family, found.get(RTA_DST), length)
+    destination, odd = prefix(family, found.get(RTA_DST), length), _odd(found, OF_ROUTES)
     if kind == LOCAL:
         return Local(destination)
     metric = U32.unpack(found[RTA_PRIORITY])[0] if RTA_PRIORITY in found else 0
     metric = 0 if family == socket.AF_INET6 and metric == METRIC6 else metric
     if kind == UNREACHABLE:
-        return Unreachable(destination, metric)
+        return Unreachable(destination, metric, tos, odd)
     via, source = (address(found[key]) if key in found else None for key in (RTA_GATEWAY, RTA_PREFSRC))
-    return Route(dev, destination, via, source, bool(flags & ONLINK), metric)
+    return Route(dev, destination, via, source, bool(flags & ONLINK), metric, tos, odd)
+
+
+def _odd(found: dict[int, bytes], usual: frozenset[int]) -> str:
+    """The attributes that no entry of ours has, unless somebody changes it: an MTU, several ways, ..."""
+    return "".join(f" attribute {kind}" for kind in sorted(found.keys() - usual))
 
 
 def read_host_routes(route: bytes) -> list[HostRoute]:
@@ -223,8 +232,13 @@ def pack_neighbour(o: Neighbour, index: int) -> bytes:
 
 
 def pack_fdb(o: Fdb, index: int) -> bytes:
+    return pack_fdb_mac(o, index) + attribute(NDA_DST, o.remote.packed)
+
+
+def pack_fdb_mac(o: Fdb, index: int) -> bytes:
+    """All that there is for this MAC, wherever it leads."""
     head = NDMSG.pack(socket.AF_BRIDGE, index, PERMANENT, SELF, 0)
-    return head + attribute(NDA_LLADDR, mac_bytes(o.mac)) + attribute(NDA_DST, o.remote.packed)
+    return head + attribute(NDA_LLADDR, mac_bytes(o.mac))
 
 
 def index_of_neighbour(neighbour: bytes) -> int:
@@ -232,18 +246,15 @@ def index_of_neighbour(neighbour: bytes) -> int:
 
 
 def identity(neighbour: bytes) -> bytes:
-    """As much of a neighbour's message as says which it is: what follows changes with time alone (NDA_CACHEINFO).
-
-    Head, then address and MAC in whichever order the kernel has them; less if these do not come first."""
+    """As much of a neighbour's message as says which it is, and that this is all: up to what changes with time alone
+    (NDA_CACHEINFO), whose own head is the last of it."""
     at, end = NDMSG.size, len(neighbour)
-    for _ in range(2):
-        if at + 4 > end:
-            return neighbour
+    while at + 4 <= end:
         length, kind = ATTRIBUTE.unpack_from(neighbour, at)
-        if kind not in (NDA_DST, NDA_LLADDR):
-            return neighbour
+        if kind == NDA_CACHEINFO or length < 4:
+            return neighbour[: at + 4]
         at += (length + 3) & ~3
-    return neighbour[:at]
+    return neighbour
 
 
 def read_neighbour(neighbour: bytes, dev: str) -> Neighbour | Fdb | None:
@@ -254,5 +265,6 @@ def read_neighbour(neighbour: bytes, dev: str) -> Neighbour | Fdb | None:
     if not to or not mac:
         return None
     if family == socket.AF_BRIDGE:
-        return Fdb(dev, mac.hex(":"), address(to))
+        odd = _odd(found, OF_FDB) + ("" if state & PERMANENT else " for a time")
+        return Fdb(dev, mac.hex(":"), address(to), odd)
     return Neighbour(dev, address(to), mac.hex(":")) if state & PERMANENT else None
