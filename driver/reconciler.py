@@ -68,6 +68,7 @@ class Reconciler:
         self._look = True  # whether the next pass must look at the kernel
         self._look_at_rules = False
         self._known: dict[Key, Object] | None = None  # where the kernel stands, if it was as it should be
+        self._desired: State = {}  # the last goal
         self._right: _Right | None = None
         self._last_put: set[Object] = set()  # by the last operations, of which the kernel may not yet have told
         self._kernel: Kernel | None = None
@@ -114,11 +115,26 @@ class Reconciler:
             self._wanted.notify_all()
             return self._asked
 
+    # what of the kernel's news is of interest, for any thread (driver/kernel/notices.py, Concerns)
+
     def expects(self, o: Object) -> bool:
         """Whether it is as the last operations made it, as the last look found it to be right, or as a container's link
-        is made when it comes. For any thread."""
+        is made when it comes."""
         known = self._known
         return o in self._last_put or (known is not None and known.get(o.key) == o) or o in self._of_endpoint(o.dev)
+
+    def keeps(self, key: Key) -> bool:
+        """Whether there should be an object of that key, however it is."""
+        return key in self._desired
+
+    def attached(self, link: str) -> bool:
+        return self._journal.has_link(link)
+
+    @property
+    def uplinks(self) -> Collection[str]:
+        """As last seen, and the one that was asked for."""
+        seen = self._last_underlay
+        return {*(seen.uplinks if seen else ()), *([self._dev] if self._dev else ())}
 
     def _of_endpoint(self, dev: str) -> list[Object]:
         networks = {network.id: network for network in self._journal.networks()}
@@ -290,7 +306,8 @@ class Reconciler:
         return networks
 
     def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
-        return goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
+        self._desired = goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
+        return self._desired
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:

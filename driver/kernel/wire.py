@@ -20,6 +20,7 @@ RTNEXTHOP = struct.Struct("=HBxi")  # length, flags, ifindex
 NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+NETCONF = 4  # bytes of netconfmsg
 U32 = struct.Struct("=I")
 S32 = struct.Struct("=i")
 
@@ -28,6 +29,7 @@ NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR, DEL_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
+NEW_SWITCHES = 80  # RTM_NEWNETCONF
 REQUEST, MULTI, ACK, DUMP_INTERRUPTED, DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 
@@ -39,6 +41,8 @@ IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_IFINDEX, NDA_MASTER = 1, 2, 3, 8, 9
 NDA_LINK_NETNSID, NDA_FLAGS_EXT = 10, 15
 OF_FDB = frozenset((NDA_DST, NDA_LLADDR, NDA_CACHEINFO, NDA_MASTER, NDA_LINK_NETNSID, NDA_FLAGS_EXT))
+NETCONFA_IFINDEX, FORWARDING = 1, 2
+ALL_LINKS = -1  # NETCONFA_IFINDEX_ALL
 UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
 TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
 
@@ -127,6 +131,12 @@ def was_set_down(link: bytes) -> bool:
     """Not a link that was just made and never up: there, everything has changed."""
     _, _, _, flags, changed = IFINFO.unpack_from(link)
     return not flags & UP and bool(changed & UP) and changed != EVERYTHING
+
+
+def read_switches(message: bytes) -> tuple[int, dict[int, int]]:
+    """A link's number, or ALL_LINKS, and its switches under /proc/sys/net/ipv*/conf that the message is about."""
+    found = {kind: S32.unpack(value)[0] for kind, value in attributes(message, NETCONF).items()}
+    return found.pop(NETCONFA_IFINDEX, 0), found
 
 
 # addresses
@@ -268,3 +278,9 @@ def read_neighbour(neighbour: bytes, dev: str) -> Neighbour | Fdb | None:
         odd = _odd(found, OF_FDB) + ("" if state & PERMANENT else " for a time")
         return Fdb(dev, mac.hex(":"), address(to), odd)
     return Neighbour(dev, address(to), mac.hex(":")) if state & PERMANENT else None
+
+
+def neighbour_named(neighbour: bytes, dev: str) -> Neighbour | None:
+    """The neighbour that a message is about, even if there is no MAC; None if it is about something else."""
+    to = attributes(neighbour, NDMSG.size).get(NDA_DST)
+    return Neighbour(dev, address(to), "") if to and neighbour[0] != socket.AF_BRIDGE else None

@@ -190,7 +190,7 @@ def test_a_failure_is_of_the_link_that_it_names(bed: Bed, monkeypatch: pytest.Mo
 
 
 def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Bed) -> None:
-    notices = Notices(bed.host.name, bed.reconciler.expects)
+    notices = Notices(bed.host.name, bed.reconciler)
     listener = Listener(bed.reconciler.poke, lambda: notices)
     listener.start()
     bed.host.ip("route", "del", str(BLOCKS[0]))
@@ -210,7 +210,7 @@ def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Be
 @pytest.fixture
 def listening(bed: Bed) -> Iterator[Bed]:
     """To what the kernel tells, as in earnest."""
-    notices = Notices(bed.host.name, bed.reconciler.expects, bed.journal.has_link)
+    notices = Notices(bed.host.name, bed.reconciler)
     listener = Listener(bed.reconciler.poke, lambda: notices)
     listener.start()
     yield bed
