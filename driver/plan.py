@@ -1,6 +1,6 @@
 """The difference between the kernel as it is and as it should be: a pure function."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from driver.entries import Key
 from driver.state import Link, LinkState, Object, State, changes_in_place
@@ -8,9 +8,11 @@ from driver.state import Link, LinkState, Object, State, changes_in_place
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Create the object, or bring the one that has its key to this shape."""
+    """Create the object, or bring the one that has its key to this shape. `again`: it stood there before, and takes its
+    place back from whatever has taken it since."""
 
     object: Object
+    again: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"+ {self.object}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
-from driver.entries import Key
+from driver.entries import AnyRoute, Key
 from driver.errors import KernelError
 from driver.fast_path.ability import Ability
 from driver.fast_path.wanted import of_links
@@ -33,6 +33,7 @@ ROUNDS = 3  # a dropped link takes its routes along, so one pass may need a seco
 MOST_TOLD = 100  # operations: what is more than these is told in one line
 PATIENCE = 5.0  # seconds that a request waits for its pass
 AGAIN = 1.0  # seconds until a pass that broke off is tried again
+INSISTENT = 1.0  # seconds: a route that is replaced again so soon has somebody who would do it for ever
 
 
 class _Right(NamedTuple):
@@ -69,6 +70,7 @@ class Reconciler:
         self._look_at_rules = False
         self._known: dict[Key, Object] | None = None  # where the kernel stands, if it was as it should be
         self._desired: State = {}  # the last goal
+        self._back_at: dict[Key, float] = {}  # when a route that was lost was put back
         self._right: _Right | None = None
         self._last_put: set[Object] = set()  # by the last operations, of which the kernel may not yet have told
         self._kernel: Kernel | None = None
@@ -256,7 +258,9 @@ class Reconciler:
 
     def _repair(self, doors: Doors) -> list[str]:
         """Look at the kernel and make it as it should be; what could not be done."""
-        self._known, self._sweep_at = None, time.monotonic() + SWEEP
+        began = time.monotonic()
+        self._known, self._sweep_at = None, began + SWEEP
+        self._back_at = {key: at for key, at in self._back_at.items() if began - at < INSISTENT}
         errors: list[str] = []
         self._find_underlay(doors.kernel, errors)
         if any(network.fast_path for network in self._journal.networks()):
@@ -272,7 +276,7 @@ class Reconciler:
                 self._known = dict(self._right.equal)
                 return errors
             desired = self._goal(asked[2], actual)
-            operations = plan(actual, desired)
+            operations = [self._put_back(operation, actual) for operation in plan(actual, desired)]
             if not operations:
                 self._right = _Right(asked, actual, {**actual, **desired})
                 self._known = dict(self._right.equal)
@@ -286,6 +290,18 @@ class Reconciler:
         if slow := next((operation for operation in lasting if isinstance(operation.object, FastPath)), None):
             self._ability.give_up(failed[slow])
         return errors + [failed[operation] for operation in lasting if not isinstance(operation.object, FastPath)]
+
+    def _put_back(self, operation: Operation, actual: State) -> Operation:
+        """A route that stood there when all was right takes its place back from whatever has taken it. Whoever insists
+        is told of and not fought with, before the next sweep."""
+        o, right = operation.object, self._right
+        if not isinstance(operation, Put) or not isinstance(o, AnyRoute) or o.key in actual:
+            return operation
+        if right is None or o.key not in right.seen:
+            return operation
+        now = time.monotonic()
+        before, self._back_at[o.key] = self._back_at.get(o.key, -INSISTENT), now
+        return operation if now - before < INSISTENT else Put(o, again=True)
 
     def _missing(self, actual: State) -> list[str]:
         """Links of containers that are not there, or not by their names."""

@@ -3,6 +3,7 @@
 What a message says is remembered by its bytes, so that a look at a table that did not change only compares bytes."""
 
 import errno
+import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,6 +16,8 @@ from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
 from driver.state import Address, Object, State, state_of
+
+log = logging.getLogger(__name__)
 
 Packed = Address | Neighbour | Fdb | AnyRoute
 ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
@@ -127,13 +130,18 @@ class Tables:
     def _replace(
         self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
     ) -> dict[Operation, str]:
-        """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten."""
+        """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten, unless it
+        has itself taken the place of ours."""
         ours = self.routes(names())
-        refused, requests = {}, []
+        refused: dict[Operation, str] = {}
+        requests: list[tuple[Operation, Request]] = []
         for operation in operations:
             o = operation.object
+            assert isinstance(operation, Put)
             assert isinstance(o, AnyRoute)
-            if o.key in ours:
+            if o.key not in ours and operation.again:
+                log.warning("somebody's route was in the place of ours", extra={"put": o})
+            if o.key in ours or operation.again:
                 payload = wire.pack_route(o, index(o.dev) if o.dev else 0)
                 requests.append((operation, (wire.NEW_ROUTE, wire.CREATE | wire.REPLACE, payload)))
             else:
