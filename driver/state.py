@@ -114,6 +114,30 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkSwitches:
+    """What the host takes from a container's link: packets with the container's own source alone (`strict`), and no
+    router's word (`deaf`). `localnet`: its answers to what a process of the host sent from 127.0.0.1. `proxy`: its
+    questions for all addresses of its pool."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    localnet: bool = False
+    proxy: bool = False
+    strict: bool = True
+    deaf: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("switches", self.dev)
+
+    def __str__(self) -> str:
+        return (
+            f"switches {self.dev} rp_filter {self.strict:d} accept_ra {not self.deaf:d} "
+            f"route_localnet {self.localnet:d} proxy_arp {self.proxy:d}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NoChecksumOffload:
     """A tunnel device that computes the checksums of what it carries, instead of leaving that to the network card."""
 
@@ -257,7 +281,19 @@ class FastPath:
 Wireguard = WireguardDevice | WireguardPeer | AllowedIp
 Udp = Forwarder | UdpPeer
 Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
-Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | FastPath | Wireguard | Udp
+Object = (
+    Link
+    | LinkState
+    | LinkSwitches
+    | NoChecksumOffload
+    | Address
+    | Neighbour
+    | Fdb
+    | AnyRoute
+    | FastPath
+    | Wireguard
+    | Udp
+)
 State = Mapping[Key, Object]
 
 
