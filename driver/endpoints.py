@@ -6,7 +6,6 @@ route to the container, and is kept so by the reconciler."""
 from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
-from driver import sysctl
 from driver.backends import BACKENDS
 from driver.errors import KernelError
 from driver.goal import alone, endpoint_objects, gateway_of
@@ -25,7 +24,6 @@ def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> No
     Few questions, for each one waits until the kernel is done with the links of all other containers."""
     segments = BACKENDS[network.backend].most_segments(mtu)
     kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, segments)
-    sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
     objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
     for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():
         raise KernelError(error)

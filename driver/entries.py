@@ -14,7 +14,8 @@ Key = Hashable
 class Entry:
     """An object of which a host has thousands: what it is keyed and compared by is computed once.
 
-    `typed` says all that there is to say about it, so two that are typed alike are alike."""
+    `typed` says all that there is to say about it, so two that are typed alike are alike. Some have `odd`: what else
+    was found of one that somebody changed. It is never wanted."""
 
     __slots__ = ("key", "typed")
     key: Key
@@ -51,20 +52,21 @@ class Fdb(Entry):
     dev: str
     mac: str
     remote: IPAddress
+    odd: str = ""
 
     def __post_init__(self) -> None:
-        self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}")
+        self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}{self.odd}")
 
 
 class _Route(Entry):
-    """A kernel has one for each destination and metric. 0 is the metric of those that name none, as ours do: another
-    one is found, never wanted."""
+    """A kernel has one for each destination, metric and type of service. 0 is what those have that name none, as ours
+    do: another one is found, never wanted."""
 
     __slots__ = ()
 
-    def _route(self, typed: str, destination: IPNetwork, metric: int) -> None:
-        suffix = f" metric {metric}" if metric else ""
-        self._set(f"route {destination}{suffix}", typed + suffix)
+    def _route(self, typed: str, destination: IPNetwork, metric: int, tos: int, odd: str) -> None:
+        suffix = (f" metric {metric}" if metric else "") + (f" tos {tos}" if tos else "")
+        self._set(f"route {destination}{suffix}", typed + suffix + odd)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +80,14 @@ class Route(_Route):
     source: IPAddress | None = None
     onlink: bool = False
     metric: int = 0
+    tos: int = 0
+    odd: str = ""
 
     def __post_init__(self) -> None:
         via = f" via {self.via}" if self.via else ""
         source = f" src {self.source}" if self.source else ""
         rest = f"{via} dev {self.dev}{source}{' onlink' if self.onlink else ''}"
-        self._route(f"route {self.destination}{rest}", self.destination, self.metric)
+        self._route(f"route {self.destination}{rest}", self.destination, self.metric, self.tos, self.odd)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +98,12 @@ class Unreachable(_Route):
     dev: ClassVar[str] = ""
     destination: IPNetwork
     metric: int = 0
+    tos: int = 0
+    odd: str = ""
 
     def __post_init__(self) -> None:
-        self._route(f"route unreachable {self.destination}", self.destination, self.metric)
+        typed = f"route unreachable {self.destination}"
+        self._route(typed, self.destination, self.metric, self.tos, self.odd)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

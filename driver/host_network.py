@@ -16,7 +16,7 @@ GLOBAL_SCOPE = 0
 
 @dataclass(frozen=True, slots=True)
 class HostRoute:
-    """A unicast route of the main table that is not ours."""
+    """A unicast route of the main table that is not ours, or one of several ways that a route has."""
 
     destination: IPNetwork
     index: int | None  # of its interface
@@ -50,7 +50,9 @@ def underlay(
     routes: Iterable[HostRoute],
     dev: str | None,
     advertised: tuple[IPAddress, ...],
+    kept: tuple[IPAddress, ...] = (),
 ) -> Underlay:
+    """`kept` are the addresses in use: they stay so while they are there."""
     names, routes = {link.index: link.name for link in links}, list(routes)
     defaults = _default_devs(routes, names)
     found = dev or _dev_with(addresses, names, advertised) or next(iter(defaults), None)
@@ -59,7 +61,7 @@ def underlay(
     link = next((link for link in links if link.name == found), None)
     if link is None:
         raise KernelError(f"there is no interface {found}{', which FLANNELPY_IFACE names' if dev else ''}")
-    best = _best_addresses(addresses, link.index)
+    best = _best_addresses(addresses, link.index, (*advertised, *kept))
     if not best:
         raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
     broken = offload.known_broken(found)
@@ -80,15 +82,33 @@ def _default_devs(routes: Iterable[HostRoute], names: dict[int, str]) -> tuple[s
     return tuple(dict.fromkeys(names[route.index] for route in found if route.index in names))
 
 
-def _best_addresses(addresses: Iterable[AddressSeen], index: int) -> tuple[IPAddress, ...]:
-    """At most one per family, IPv4 first."""
+def _best_addresses(
+    addresses: Iterable[AddressSeen], index: int, favoured: Sequence[IPAddress]
+) -> tuple[IPAddress, ...]:
+    """At most one per family, IPv4 first: the first that is favoured; else one with other hosts in its prefix, since
+    one alone may be somebody's that moves from host to host; else the oldest."""
+    usable = [
+        seen for seen in addresses if seen.index == index and seen.scope == GLOBAL_SCOPE and not _is_fleeting(seen)
+    ]
     best: dict[int, IPAddress] = {}
-    for seen in addresses:
-        address = seen.interface.ip
-        fleeting = seen.flags & (DEPRECATED | TEMPORARY) if address.version == 6 else 0
-        if seen.index == index and seen.scope == GLOBAL_SCOPE and not fleeting:
-            best.setdefault(address.version, address)
+    for seen in sorted(_oldest_first(usable), key=lambda seen: _order(seen.interface, favoured)):
+        best.setdefault(seen.interface.version, seen.interface.ip)
     return tuple(best[version] for version in sorted(best))
+
+
+def _is_fleeting(seen: AddressSeen) -> bool:
+    return seen.interface.version == 6 and bool(seen.flags & (DEPRECATED | TEMPORARY))
+
+
+def _oldest_first(addresses: Sequence[AddressSeen]) -> list[AddressSeen]:
+    """The kernel names an interface's IPv4 addresses so, and its IPv6 addresses the other way round."""
+    v6 = [seen for seen in addresses if seen.interface.version == 6]
+    return [seen for seen in addresses if seen.interface.version == 4] + v6[::-1]
+
+
+def _order(interface: IPInterface, favoured: Sequence[IPAddress]) -> tuple[int, bool]:
+    place = favoured.index(interface.ip) if interface.ip in favoured else len(favoured)
+    return place, interface.network.prefixlen == interface.max_prefixlen
 
 
 def _on_link(routes: Iterable[HostRoute], index: int) -> tuple[IPNetwork, ...]:

@@ -27,6 +27,7 @@ class Listener:
     ) -> None:
         self._poke, self._open_notices, self._coalesce = poke, open_notices, coalesce
         self._stopping = threading.Event()
+        self.failures = 0  # since the start
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
     def start(self) -> None:
@@ -36,20 +37,27 @@ class Listener:
         """Does not wait for the next notice: the thread ends with the process."""
         self._stopping.set()
 
+    @property
+    def runs(self) -> bool:
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._listen(self._open_notices())
             except KernelError as error:
                 log.warning("listening to the kernel again", extra={"why": error})
-                self._stopping.wait(PAUSE)
-            except Exception:  # the loop must live: a notice that cannot be read is one of many
+            except Exception:  # the loop must live: a notice that cannot be read, or not passed on, is one of many
                 log.exception("listening to the kernel failed")
-                self._stopping.wait(PAUSE)
-                self._poke()  # it may have concerned us
+            else:
+                return
+            self.failures += 1
+            self._stopping.wait(PAUSE)
 
     def _listen(self, notices: Notices) -> None:
         try:
+            if self.failures:
+                self._poke()  # nobody heard what the kernel told meanwhile
             while not self._stopping.is_set():
                 if notices.wait():
                     self._stopping.wait(self._coalesce)

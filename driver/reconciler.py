@@ -12,7 +12,7 @@ from typing import NamedTuple
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
-from driver.entries import Key
+from driver.entries import AnyRoute, Key
 from driver.errors import KernelError
 from driver.fast_path.ability import Ability
 from driver.fast_path.wanted import of_links
@@ -33,6 +33,7 @@ ROUNDS = 3  # a dropped link takes its routes along, so one pass may need a seco
 MOST_TOLD = 100  # operations: what is more than these is told in one line
 PATIENCE = 5.0  # seconds that a request waits for its pass
 AGAIN = 1.0  # seconds until a pass that broke off is tried again
+INSISTENT = 1.0  # seconds: a route that is replaced again so soon has somebody who would do it for ever
 
 
 class _Right(NamedTuple):
@@ -68,6 +69,8 @@ class Reconciler:
         self._look = True  # whether the next pass must look at the kernel
         self._look_at_rules = False
         self._known: dict[Key, Object] | None = None  # where the kernel stands, if it was as it should be
+        self._desired: State = {}  # the last goal
+        self._back_at: dict[Key, float] = {}  # when a route that was lost was put back
         self._right: _Right | None = None
         self._last_put: set[Object] = set()  # by the last operations, of which the kernel may not yet have told
         self._kernel: Kernel | None = None
@@ -115,11 +118,26 @@ class Reconciler:
             self._wanted.notify_all()
             return self._asked
 
+    # what of the kernel's news is of interest, for any thread (driver/kernel/notices.py, Concerns)
+
     def expects(self, o: Object) -> bool:
         """Whether it is as the last operations made it, as the last look found it to be right, or as a container's link
-        is made when it comes. For any thread."""
+        is made when it comes."""
         known = self._known
         return o in self._last_put or (known is not None and known.get(o.key) == o) or o in self._of_endpoint(o.dev)
+
+    def keeps(self, key: Key) -> bool:
+        """Whether there should be an object of that key, however it is."""
+        return key in self._desired
+
+    def attached(self, link: str) -> bool:
+        return self._journal.has_link(link)
+
+    @property
+    def uplinks(self) -> Collection[str]:
+        """As last seen, and the one that was asked for."""
+        seen = self._last_underlay
+        return {*(seen.uplinks if seen else ()), *([self._dev] if self._dev else ())}
 
     def _of_endpoint(self, dev: str) -> list[Object]:
         networks = {network.id: network for network in self._journal.networks()}
@@ -241,7 +259,9 @@ class Reconciler:
 
     def _repair(self, doors: Doors) -> list[str]:
         """Look at the kernel and make it as it should be; what could not be done."""
-        self._known, self._sweep_at = None, time.monotonic() + SWEEP
+        began = time.monotonic()
+        self._known, self._sweep_at = None, began + SWEEP
+        self._back_at = {key: at for key, at in self._back_at.items() if began - at < INSISTENT}
         errors: list[str] = []
         self._find_underlay(doors.kernel, errors)
         if any(network.fast_path for network in self._journal.networks()):
@@ -257,7 +277,7 @@ class Reconciler:
                 self._known = dict(self._right.equal)
                 return errors
             desired = self._goal(asked[2], actual)
-            operations = plan(actual, desired)
+            operations = [self._put_back(operation, actual) for operation in plan(actual, desired)]
             if not operations:
                 self._right = _Right(asked, actual, {**actual, **desired})
                 self._known = dict(self._right.equal)
@@ -271,6 +291,18 @@ class Reconciler:
         if slow := next((operation for operation in lasting if isinstance(operation.object, FastPath)), None):
             self._ability.give_up(failed[slow])
         return errors + [failed[operation] for operation in lasting if not isinstance(operation.object, FastPath)]
+
+    def _put_back(self, operation: Operation, actual: State) -> Operation:
+        """A route that stood there when all was right takes its place back from whatever has taken it. Whoever insists
+        is told of and not fought with, before the next sweep."""
+        o, right = operation.object, self._right
+        if not isinstance(operation, Put) or not isinstance(o, AnyRoute) or o.key in actual:
+            return operation
+        if right is None or o.key not in right.seen:
+            return operation
+        now = time.monotonic()
+        before, self._back_at[o.key] = self._back_at.get(o.key, -INSISTENT), now
+        return operation if now - before < INSISTENT else Put(o, again=True)
 
     def _missing(self, actual: State) -> list[str]:
         """Links of containers that are not there, or not by their names."""
@@ -291,7 +323,8 @@ class Reconciler:
         return networks
 
     def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
-        return goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
+        self._desired = goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
+        return self._desired
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:
         try:
@@ -301,18 +334,22 @@ class Reconciler:
             errors.append(str(error))
         before, now = self._last_underlay, self._underlay
         self._last_underlay = now or before
+        if now and (before is None or now.dev != before.dev):
+            log.info("the way to other hosts", extra={"dev": now.dev, "addresses": now.addresses})
         if now and before and (now.advertised, now.link) != (before.advertised, before.link):
             log.warning("reached elsewhere now", extra={"dev": now.dev, "addresses": now.advertised})
             self._moved()
 
     def _read_underlay(self, kernel: Kernel) -> Underlay:
+        last = self._last_underlay
+        kept = last.addresses if last else ()
         try:
-            return kernel.underlay(self._dev, self._advertised)
+            return kernel.underlay(self._dev, self._advertised, kept)
         except KernelError:
             # An interface that was down and up again has no default route until somebody gives it one.
-            if self._dev or self._last_underlay is None:
+            if self._dev or last is None:
                 raise
-            return kernel.underlay(self._last_underlay.dev, self._advertised)
+            return kernel.underlay(last.dev, self._advertised, kept)
 
     def _networks(self) -> list[LocalNetwork]:
         view = self._view()

@@ -13,19 +13,23 @@ from store.ip import IPAddress, IPInterface, IPNetwork
 
 @dataclass(frozen=True, slots=True)
 class VxlanLink:
+    """`plain=False` is one that learns, or has a TTL of its own: it is found, never wanted."""
+
     rank: ClassVar[int] = 0
     dev: str
     vni: int
     local: IPAddress
     port: int
     mac: str
+    plain: bool = True
 
     @property
     def key(self) -> Key:
         return ("link", self.dev)
 
     def __str__(self) -> str:
-        return f"link {self.dev} address {self.mac} type vxlan id {self.vni} local {self.local} dstport {self.port}"
+        typed = f"link {self.dev} address {self.mac} type vxlan id {self.vni} local {self.local} dstport {self.port}"
+        return typed if self.plain else f"{typed} changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,30 @@ class LinkState:
 
     def __str__(self) -> str:
         return f"link {self.dev} mtu {self.mtu} {'up' if self.up else 'down'}"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSwitches:
+    """What the host takes from a container's link: packets with the container's own source alone (`strict`), and no
+    router's word (`deaf`). `localnet`: its answers to what a process of the host sent from 127.0.0.1. `proxy`: its
+    questions for all addresses of its pool."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    localnet: bool = False
+    proxy: bool = False
+    strict: bool = True
+    deaf: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("switches", self.dev)
+
+    def __str__(self) -> str:
+        return (
+            f"switches {self.dev} rp_filter {self.strict:d} accept_ra {not self.deaf:d} "
+            f"route_localnet {self.localnet:d} proxy_arp {self.proxy:d}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +281,27 @@ class FastPath:
 Wireguard = WireguardDevice | WireguardPeer | AllowedIp
 Udp = Forwarder | UdpPeer
 Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
-Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | FastPath | Wireguard | Udp
+Object = (
+    Link
+    | LinkState
+    | LinkSwitches
+    | NoChecksumOffload
+    | Address
+    | Neighbour
+    | Fdb
+    | AnyRoute
+    | FastPath
+    | Wireguard
+    | Udp
+)
 State = Mapping[Key, Object]
 
 
 def changes_in_place(old: Link, new: Link) -> bool:
     """Whether the kernel can turn one link into the other while packets flow: another MAC, and for a tunnel another
-    address of its own of the same family. VNI and port are fixed for a device's life."""
+    address of its own of the same family, and what it must not do. VNI and port are fixed for a device's life."""
     if isinstance(old, VxlanLink) and isinstance(new, VxlanLink):
-        return old.local.version == new.local.version and replace(old, local=new.local, mac=new.mac) == new
+        return old.local.version == new.local.version and replace(old, local=new.local, mac=new.mac, plain=True) == new
     return isinstance(old, BridgeLink) and isinstance(new, BridgeLink)
 
 

@@ -36,6 +36,7 @@ class Counts:
     passes: int
     pass_seconds: float
     repairs: int
+    listener_failures: int
     traffic: Mapping[str, tuple[int, int]]  # by pool: bytes from the containers of this host, and to them
 
 
@@ -96,6 +97,7 @@ class _Now(Collector):
         yield _counter("reconcile_passes", "looks at the kernel", now.passes)
         yield _counter("reconcile_seconds", "time spent with them", now.pass_seconds)
         yield _counter("repairs", "changes made to the kernel", now.repairs)
+        yield _counter("listener_failures", "times that listening to the kernel broke off", now.listener_failures)
         traffic = CounterMetricFamily(
             "flannelpy_network_bytes", "bytes of this host's containers", labels=["pool", "direction"]
         )

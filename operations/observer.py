@@ -1,7 +1,7 @@
 """Gathers what the operator's commands show: from the store, or the last that was seen of it, from this host's records
 and from Docker. Never asked from a request of Docker's."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from cluster.upkeep import Upkeep
 from cluster.watch import Watch
 from driver.backends.interface import Underlay
 from driver.checksums import Checksums
+from driver.listener import Listener
 from driver.reconciler import Reconciler
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, LOST, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
@@ -53,6 +54,7 @@ class Sources:
     tenancy: Tenancy
     reclaimer: Reclaimer
     reconciler: Reconciler
+    listeners: Sequence[Listener]  # to the kernel
     conflicts: Conflicts
     collector: Collector
     engine: Dockerd
@@ -136,6 +138,8 @@ class Observer:
         found = [f"the reconciler has not looked at the kernel for {idle:.0f} s"] if idle > LONGEST_IDLE else []
         if turn > LONGEST_TURN:
             found.append(f"the watch of the store stands still for {turn:.0f} s")
+        if not all(listener.runs for listener in self._see.listeners):
+            found.append("what the kernel tells of changes is not heard")
         return found + [why for upkeep in self._see.upkeeps if (why := upkeep.stalled())]
 
     def unready(self) -> list[str]:

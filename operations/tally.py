@@ -34,5 +34,6 @@ class Tally:
             passes=see.reconciler.passes,
             pass_seconds=see.reconciler.pass_seconds,
             repairs=see.reconciler.repairs,
+            listener_failures=sum(listener.failures for listener in see.listeners),
             traffic=self._traffic.look(ours.networks, ours.endpoints),
         )

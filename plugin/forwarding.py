@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 class Forwarding:
     reconciler: Reconciler
     driver: NetworkDriver
+    listeners: Sequence[Listener]
     workers: Sequence[Worker]
 
 
@@ -56,9 +57,9 @@ def assemble_forwarding(
     )
     remover, kernel = Remover(KeptKernel(), reconciler.poke), KeptKernel()
     driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, kernel, settings.dns)
-    listener = Listener(reconciler.poke, lambda: Notices(None, reconciler.expects, networks.has_link))
+    listener = Listener(reconciler.poke, lambda: Notices(None, reconciler))
     rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
-    return Forwarding(reconciler, driver, [ports, reconciler, remover, listener, rules])
+    return Forwarding(reconciler, driver, (listener, rules), [ports, reconciler, remover, listener, rules])
 
 
 def _tell_of_plaintext(networks: Journal) -> None:

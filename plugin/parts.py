@@ -112,7 +112,8 @@ def assemble(settings: Settings) -> Parts:
     )
     skew = store.skew if isinstance(store, Breaker) else lambda: None
     attached = naming.directory.endpoints
-    seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)
+    kernel, upkeeps = (reconciler, forwarding.listeners), (heart, upkeep)
+    seen = (watch, tenancy, reclaimer, *kernel, conflicts, collector, engine, upkeeps, spreading.outcomes)
     address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
     resolver = str(settings.dns or "")
     sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen, checksums)

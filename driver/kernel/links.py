@@ -77,7 +77,8 @@ def _attributes(o: VxlanLink | BridgeLink) -> tuple[str, dict[str, Any], dict[st
     if isinstance(o, BridgeLink):
         return "bridge", {}, {}
     local = "vxlan_local" if o.local.version == 4 else "vxlan_local6"
-    return "vxlan", {local: str(o.local)}, {"vxlan_id": o.vni, "vxlan_port": o.port, "vxlan_learning": 0}
+    changeable = {local: str(o.local), "vxlan_learning": 0, "vxlan_ttl": 0, "vxlan_tos": 0}
+    return "vxlan", changeable, {"vxlan_id": o.vni, "vxlan_port": o.port}
 
 
 def tunnels(links: Links) -> dict[str, tuple[int, int]]:
@@ -98,7 +99,7 @@ def _occupant(links: Links, o: VxlanLink) -> str:
 def read_network_link(link: LinkSeen, raw: bytes) -> VxlanLink | BridgeLink | WireguardLink | TunLink:
     if link.kind == "vxlan":
         tunnel = tunnel_of(raw)
-        return VxlanLink(link.name, tunnel.vni, tunnel.local, tunnel.port, link.mac)
+        return VxlanLink(link.name, tunnel.vni, tunnel.local, tunnel.port, link.mac, tunnel.plain)
     if link.name.startswith(WIREGUARD_LINK):
         return WireguardLink(link.name, alive=link.kind == "wireguard")
     return TunLink(link.name) if link.kind == "tun" else BridgeLink(link.name, link.mac)

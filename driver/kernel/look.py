@@ -14,7 +14,7 @@ from driver.kernel.rawsocket import RawSocket
 from driver.kernel.seen import dump_addresses, dump_links, link_of
 from store.ip import IPAddress, IPInterface, IPNetwork
 
-RTA_SRC, RTA_IIF, RTA_TABLE = 2, 3, 15
+RTA_SRC, RTA_IIF = 2, 3
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # RTM_F_*: answer with the route that matched, not with the way alone
 
 
@@ -59,8 +59,8 @@ class Look:
         for family in wire.FAMILIES:
             head = wire.RTMSG.pack(family, 0, 0, 0, wire.MAIN_TABLE, 0, 0, 0, 0)
             for raw in self._socket.dump(wire.GET_ROUTE, head):
-                if not wire.is_ours(raw) and (route := wire.read_host_route(raw)):
-                    yield route.destination, route.index
+                if not wire.is_ours(raw):
+                    yield from ((route.destination, route.index) for route in wire.read_host_routes(raw))
 
     def way(self, to: IPAddress, source: IPAddress | None = None, arriving: int | None = None) -> Way | str:
         """The route for a packet of this host, or for one that comes in on the link `arriving`; else its no."""
@@ -86,7 +86,7 @@ class Look:
             next((link.name for link in self.links() if link.index == index), "?"),
             wire.address(via) if via else None,
             protocol == wire.PROTOCOL,
-            wire.U32.unpack(found[RTA_TABLE])[0] if RTA_TABLE in found else table,
+            wire.U32.unpack(found[wire.RTA_TABLE])[0] if wire.RTA_TABLE in found else table,
         )
 
     def permanent_neighbours(self, index: int) -> dict[IPAddress, str]:

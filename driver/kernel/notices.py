@@ -1,10 +1,11 @@
-"""What the kernel tells by itself: that links, addresses, neighbours and routes changed."""
+"""What the kernel tells by itself: that links, addresses, neighbours, routes and switches changed."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Collection
 from socket import AF_UNSPEC
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from driver.entries import Key
 from driver.errors import KernelError
 from driver.kernel import wire
 from driver.kernel.rawsocket import BUFFER, RawSocket, enlarge, open_socket
@@ -12,8 +13,8 @@ from driver.kernel.seen import address_of, dump_links, link_of
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.state import Address, Object
 
-# RTMGRP_*: links, neighbours, addresses and routes of both families
-GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400
+# RTMGRP_*: links, neighbours, addresses and routes of both families; their switches (RTNLGRP_IPV4_NETCONF, ..6_..)
+GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << 23 | 1 << 24
 CONTAINERS = (ENDPOINT_LINK, "flc", "veth", "docker", "br-")  # links that come and go with containers
 
 
@@ -22,18 +23,44 @@ class _Link(NamedTuple):
     mtu: int
 
 
-class Notices:
-    """For one thread: make it there. `expected` says of an object, made or changed, whether it is as it should be: most
-    are our own doing, thousands when many hosts come, and a few for each container. `attached` says of a container's
-    link whether the container still has it: what becomes of others is our own doing, too."""
+class Concerns(Protocol):
+    """What is of interest; all for any thread."""
 
-    def __init__(
-        self,
-        netns: str | None = None,
-        expected: Callable[[Object], bool] = lambda _: False,
-        attached: Callable[[str], bool] = lambda _: True,
-    ) -> None:
-        self._expected, self._attached = expected, attached
+    def expects(self, o: Object) -> bool:
+        """Whether an object, made or changed, is as it should be: most are our own doing, thousands when many hosts
+        come, and a few for each container."""
+
+    def keeps(self, key: Key) -> bool:
+        """Whether there should be an object of that key, however it is."""
+
+    def attached(self, link: str) -> bool:
+        """Whether its container still has a link: what becomes of others is our own doing, too."""
+
+    @property
+    def uplinks(self) -> Collection[str]:
+        """The links to other hosts and to the world, whatever they are called."""
+
+
+class Everything:
+    """All that is not known to be nothing to us is of interest."""
+
+    uplinks: Collection[str] = ()
+
+    def expects(self, o: Object) -> bool:
+        return False
+
+    def keeps(self, key: Key) -> bool:
+        return False
+
+    def attached(self, link: str) -> bool:
+        return True
+
+
+class Notices:
+    """For one thread: make it there."""
+
+    def __init__(self, netns: str | None = None, concerns: Concerns | None = None) -> None:
+        self._our: Concerns = concerns or Everything()
         try:
             self._socket = open_socket(netns, GROUPS)  # before the links are asked for: none is missed
             enlarge(self._socket)
@@ -56,16 +83,14 @@ class Notices:
     def _concerns_us(self, kind: int, payload: bytes) -> bool:
         """Not the coming of containers, which is most of it and our own doing."""
         if kind in (wire.NEW_ROUTE, wire.DEL_ROUTE):
-            return wire.is_ours(payload) and self._concerns_route(kind, payload)
+            return self._concerns_route(kind, payload) if wire.is_ours(payload) else self._concerns_foreign(payload)
         if kind in (wire.NEW_LINK, wire.DEL_LINK):
             return self._concerns_link(kind, payload)
         if kind in (wire.NEW_ADDRESS, wire.DEL_ADDRESS):
             return self._concerns_address(kind, payload)
         if kind in (wire.NEW_NEIGHBOUR, wire.DEL_NEIGHBOUR):
-            name = self._name(wire.index_of_neighbour(payload))
-            ours = name.startswith(NETWORK_LINK)
-            return ours and (kind == wire.DEL_NEIGHBOUR or self._is_news(wire.read_neighbour(payload, name)))
-        return False
+            return self._concerns_neighbour(kind, payload)
+        return kind == wire.NEW_SWITCHES and self._concerns_switches(payload)
 
     def _concerns_link(self, kind: int, payload: bytes) -> bool:
         """Whichever name it had or has got."""
@@ -79,9 +104,9 @@ class Notices:
         if any(name.startswith(NETWORK_LINK) for name in names):
             return True
         if any(name.startswith(ENDPOINT_LINK) for name in names):
-            harmed = link != before or (wire.was_set_down(payload) and self._attached(link.name))
+            harmed = link != before or (wire.was_set_down(payload) and self._our.attached(link.name))
             return kind == wire.NEW_LINK and harmed
-        return not link.name.startswith(CONTAINERS)
+        return any(not self._is_containers(name) for name in names)
 
     def _concerns_address(self, kind: int, payload: bytes) -> bool:
         seen = address_of(payload)
@@ -89,17 +114,49 @@ class Notices:
         if name.startswith((NETWORK_LINK, ENDPOINT_LINK)) and seen.interface.is_link_local:
             return False  # the kernel's own, which comes a second after its link is up
         if name.startswith(ENDPOINT_LINK):
-            return self._attached(name) if kind == wire.DEL_ADDRESS else self._is_news(Address(name, seen.interface))
-        return name.startswith(NETWORK_LINK) or not name.startswith(CONTAINERS)
+            put = kind == wire.NEW_ADDRESS
+            return not self._our.expects(Address(name, seen.interface)) if put else self._our.attached(name)
+        return name.startswith(NETWORK_LINK) or not self._is_containers(name)
+
+    def _is_containers(self, name: str) -> bool:
+        """A bridge between hosts may be called like one between containers."""
+        return name.startswith(CONTAINERS) and name not in self._our.uplinks
 
     def _concerns_route(self, kind: int, payload: bytes) -> bool:
         name = self._name(wire.index_of_route(payload) or 0)
         if kind == wire.DEL_ROUTE:
-            return not name.startswith(ENDPOINT_LINK) or self._attached(name)
-        return self._is_news(wire.read_route(payload, name))
+            return not name.startswith(ENDPOINT_LINK) or self._our.attached(name)
+        return not self._our.expects(wire.read_route(payload, name))
 
-    def _is_news(self, o: Object | None) -> bool:
-        return o is not None and not self._expected(o)
+    def _concerns_foreign(self, payload: bytes) -> bool:
+        """A route: one in the place of one of ours, and what the underlay follows from, the default routes and what is
+        on its link. Not what a routing daemon has by the thousand, through other routers."""
+        for route in wire.read_host_routes(payload):
+            on_link = route.is_direct and self._name(route.index or 0) in self._our.uplinks
+            if on_link or not route.destination.prefixlen:
+                return True
+        return payload[4] == wire.MAIN_TABLE and self._our.keeps(wire.read_route(payload, "").key)
+
+    def _concerns_neighbour(self, kind: int, payload: bytes) -> bool:
+        name = self._name(wire.index_of_neighbour(payload))
+        if not name.startswith(NETWORK_LINK):
+            return False
+        if kind == wire.DEL_NEIGHBOUR:
+            return True
+        if (entry := wire.read_neighbour(payload, name)) is not None:
+            return not self._our.expects(entry)
+        learned = wire.neighbour_named(payload, name)
+        return learned is not None and self._our.keeps(learned.key)  # it is in the place of ours
+
+    def _concerns_switches(self, payload: bytes) -> bool:
+        """Forwarding, turned off for all; of a container's link, what is not on any more as it was made. A link that
+        comes tells of all its switches at once."""
+        index, switches = wire.read_switches(payload)
+        if index == wire.ALL_LINKS:
+            return switches.get(wire.FORWARDING) == 0
+        harmed = len(switches) == 1 and 1 not in switches.values()
+        name = self._name(index)
+        return harmed and name.startswith(ENDPOINT_LINK) and self._our.attached(name)
 
     def _name(self, index: int) -> str:
         link = self._links.get(index)

@@ -3,6 +3,7 @@
 What a message says is remembered by its bytes, so that a look at a table that did not change only compares bytes."""
 
 import errno
+import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,6 +16,8 @@ from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
 from driver.state import Address, Object, State, state_of
+
+log = logging.getLogger(__name__)
 
 Packed = Address | Neighbour | Fdb | AnyRoute
 ALREADY_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
@@ -63,10 +66,9 @@ class Tables:
         return self._routes
 
     def host_routes(self) -> Iterator[HostRoute]:
-        return filter(
-            None,
-            (wire.read_host_route(raw) for raw in self._all_routes(0, (wire.MAIN_TABLE,)) if not wire.is_ours(raw)),
-        )
+        for raw in self._all_routes(0, (wire.MAIN_TABLE,)):
+            if not wire.is_ours(raw):
+                yield from wire.read_host_routes(raw)
 
     def _all_routes(self, protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
         """Of one protocol, 0 for all, and more where the kernel does not filter."""
@@ -128,13 +130,18 @@ class Tables:
     def _replace(
         self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]
     ) -> dict[Operation, str]:
-        """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten."""
+        """Routes of ours take the new shape. A route to the same place that is not ours is never overwritten, unless it
+        has itself taken the place of ours."""
         ours = self.routes(names())
-        refused, requests = {}, []
+        refused: dict[Operation, str] = {}
+        requests: list[tuple[Operation, Request]] = []
         for operation in operations:
             o = operation.object
+            assert isinstance(operation, Put)
             assert isinstance(o, AnyRoute)
-            if o.key in ours:
+            if o.key not in ours and operation.again:
+                log.warning("somebody's route was in the place of ours", extra={"put": o})
+            if o.key in ours or operation.again:
                 payload = wire.pack_route(o, index(o.dev) if o.dev else 0)
                 requests.append((operation, (wire.NEW_ROUTE, wire.CREATE | wire.REPLACE, payload)))
             else:
@@ -162,7 +169,7 @@ class Tables:
             case Neighbour() as o:
                 payload = wire.pack_neighbour(o, index(o.dev))
             case Fdb() as o:
-                payload = wire.pack_fdb(o, index(o.dev))
+                payload = (wire.pack_fdb if put else wire.pack_fdb_mac)(o, index(o.dev))
             case o:
                 raise TypeError(f"{o} is in no table")
         # A new destination takes the old one's place: there is no moment without one.

@@ -1,7 +1,7 @@
 """The door to the kernel and the backends on real kernels: packets cross, crashes heal, foreign things stay."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -9,13 +9,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from driver.backends.interface import Remote
-from driver.entries import Entry, Fdb, Neighbour, Route, Unreachable
+from driver.entries import Entry, Fdb, Key, Neighbour, Route, Unreachable
 from driver.errors import KernelError
 from driver.goal import LocalNetwork, goal
 from driver.kernel import Notices
 from driver.model import Network
 from driver.plan import Drop, Put, plan
-from driver.state import LinkState, State, VxlanLink
+from driver.state import LinkState, Object, State, VxlanLink
 from tests.kernel.conftest import NamespaceHost
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
@@ -109,7 +109,17 @@ def test_a_crash_after_any_step_leaves_exactly_the_rest_to_do(two_hosts: Hosts, 
         "link del fl.7",
         "link set fl.7 name lost",
         "link set fl.7 type vxlan local 192.0.2.99",
+        "link set fl.7 type vxlan learning",
+        "link set fl.7 type vxlan ttl 1",
+        "link set fl.7 type vxlan tos 4",
         "route del unreachable 10.240.0.0/18",
+        "route change 10.240.2.0/26 via 10.240.2.0 dev fl.7 onlink src 10.240.1.1 mtu lock 600 proto 102",
+        "-6 route change fd77::200/122 via fd77::200 dev fl.7 onlink src fd77::101 mtu lock 1280 proto 102",
+        "route replace unreachable 10.240.0.0/18 mtu lock 600 proto 102",
+        "route add 10.240.2.0/26 tos 0x10 via 192.0.2.9 proto 102",
+        "route replace 10.240.2.0/26 proto 102 nexthop via 192.0.2.9 nexthop via 192.0.2.8",
+        "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud reachable",
+        "neigh replace 10.240.2.0 dev fl.7 nud failed",
     ],
 )
 def test_harm_is_healed_in_one_pass(two_hosts: Hosts, harm: str) -> None:
@@ -122,19 +132,29 @@ def test_harm_is_healed_in_one_pass(two_hosts: Hosts, harm: str) -> None:
     assert a.pings(BLOCKS[1][1][1])
 
 
-@pytest.mark.parametrize("harm", ["del", "replace"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "del {mac} dev fl.7 dst 192.0.2.2",
+        "replace {mac} dev fl.7 dst 192.0.2.9",
+        "replace {mac} dev fl.7 dst 192.0.2.2 port 9999",
+        "replace {mac} dev fl.7 dst 192.0.2.2 vni 99",
+        "replace {mac} dev fl.7 dst 192.0.2.2 dynamic",
+        "replace {mac} dev fl.7 dst 192.0.2.2 via eth0",
+        "add 02:00:00:00:00:99 dev fl.7 dst 192.0.2.2 port 9999",
+        "append 00:00:00:00:00:00 dev fl.7 dst 192.0.2.9 port 9999",
+    ],
+)
 def test_a_harmed_fdb_entry_is_healed(two_hosts: Hosts, harm: str) -> None:
     a, _ = two_hosts
     goals = joined(two_hosts, "vxlan")
-    mac = next(text.split()[2] for text in map(str, goals[0].values()) if text.startswith("neigh"))
-    assert mac
-    entry = next(o for o in goals[0].values() if str(o).startswith("fdb"))
-    mac = str(entry).split()[1]
-    a.run("bridge", "fdb", "del", mac, "dev", "fl.7", "dst", "192.0.2.2")
-    if harm == "replace":
-        a.run("bridge", "fdb", "add", mac, "dev", "fl.7", "dst", "192.0.2.9", "self", "permanent")
-    assert settle(a, goals[0]) == [f"+ {entry}"]
+    assert settle(a, goals[0]) == []  # and so it knows what it has read
+    before = a.run("bridge", "fdb", "show", "dev", "fl.7").stdout
+    entry = next(o for o in goals[0].values() if isinstance(o, Fdb))
+    assert a.run("bridge", "fdb", *harm.format(mac=entry.mac).split()).returncode == 0
+    assert settle(a, goals[0])
     assert settle(a, goals[0]) == []
+    assert a.run("bridge", "fdb", "show", "dev", "fl.7").stdout == before
     assert a.pings(BLOCKS[1][0][1])
 
 
@@ -176,6 +196,34 @@ def test_the_underlay_is_where_the_default_route_goes_unless_told(two_hosts: Hos
     with pytest.raises(KernelError, match="no default route; set FLANNELPY_IFACE"):
         a.kernel.underlay(None, ())
     assert a.kernel.underlay(None, (ip_address("192.0.2.1"),)).dev == "eth0"
+
+
+def test_the_underlay_keeps_its_addresses_when_others_come_and_go(two_hosts: Hosts) -> None:
+    """Those of keepalived and its like move from host to host."""
+    a, _ = two_hosts
+    own = (ip_address("192.0.2.1"), ip_address("fd00:1::1"))
+    for moving in ("192.0.2.200/32", "fd00:1::200/128", "192.0.2.201/24", "fd00:1::201/64"):
+        a.ip("addr", "add", moving, "dev", "eth0", *["nodad"] * (":" in moving))
+        assert a.kernel.underlay(None, ()).addresses == own
+    asked = ip_address("192.0.2.201"), ip_address("fd00:1::200")
+    assert a.kernel.underlay(None, asked).addresses == asked
+    assert a.kernel.underlay(None, (), kept=asked).addresses == asked
+    for address in ("192.0.2.201/24", "fd00:1::200/128"):
+        a.ip("addr", "del", address, "dev", "eth0")
+    assert a.kernel.underlay(None, (), kept=asked).addresses == own
+
+
+def test_the_underlay_of_a_default_route_with_several_ways_is_the_first_that_is_up(two_hosts: Hosts) -> None:
+    a, _ = two_hosts
+    a.ip("link", "add", "eth1", "type", "veth", "peer", "name", "cable1")
+    for words in ("link set cable1 up", "link set eth1 up", "addr add 203.0.113.1/24 dev eth1", "route del default"):
+        a.ip(*words.split())
+    ways = "nexthop via 203.0.113.254 dev eth1 nexthop via 192.0.2.254 dev eth0"
+    a.ip(*f"route add default {ways}".split())
+    found = a.kernel.underlay(None, ())
+    assert (found.dev, found.default_devs) == ("eth1", ("eth1", "eth0"))
+    a.ip("link", "set", "cable1", "down")
+    assert a.kernel.underlay(None, ()).default_devs == ("eth0", "eth1")
 
 
 def test_a_vxlan_link_reads_back_as_it_was_made(two_hosts: Hosts) -> None:
@@ -270,11 +318,86 @@ def test_what_the_kernel_tells_of_our_own_entries_is_no_news(two_hosts: Hosts) -
     assert {type(o) for o in entries} == {Route, Unreachable, Neighbour, Fdb}
     for o in entries:
         a.kernel.apply(Drop(o))
-    with listening(Notices(a.name, expected=entries.__contains__)) as heard:
+    with listening(Notices(a.name, Known(entries))) as heard:
         for o in entries:
             a.kernel.apply(Put(o))
         assert not heard.wait(0.3)
         a.ip(*["route", "replace", "10.240.2.0/26", "via", "192.0.2.9", "proto", "102"])
+        assert heard.wait(1)
+
+
+BRIDGED = """link add br-lan type bridge; link set br-lan up; addr add 198.51.100.1/24 dev br-lan
+route add 203.0.113.0/24 dev br-lan; link add br-1234 type bridge; link add vethabc type bridge"""
+
+
+@pytest.fixture
+def bridged(two_hosts: Hosts) -> tuple[NamespaceHost, "Known"]:
+    """A host whose way to the others is a bridge with a name like those between containers."""
+    a, _ = two_hosts
+    wanted = joined(two_hosts, "vxlan")[0]
+    for words in BRIDGED.replace("\n", ";").split(";"):
+        a.ip(*words.split())
+    return a, Known(list(wanted.values()), {"br-lan"})
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        "link set br-lan mtu 1400",
+        "link set br-lan down",
+        "link set br-lan name br-wan",
+        "addr add 198.51.100.9/24 dev br-lan",
+        "addr del 198.51.100.1/24 dev br-lan",
+        "route replace default via 198.51.100.254",
+        "route del default",
+        "-6 route add default via fd00:1::2",
+        "route add default metric 9 nexthop via 198.51.100.254 nexthop via 192.0.2.254",
+        "route add 10.9.0.0/16 dev br-lan",
+        "route del 203.0.113.0/24 dev br-lan",
+        "route replace 10.240.2.0/26 via 192.0.2.9",
+        "route change 10.240.2.0/26 via 192.0.2.9 proto static",
+        "-6 route replace fd77::200/122 via fd00:1::9",
+        "route replace blackhole 10.240.2.0/26",
+        "route replace 10.240.2.0/26 nexthop via 192.0.2.9 nexthop via 192.0.2.8",
+        "route change 10.240.2.0/26 via 10.240.2.0 dev fl.7 onlink src 10.240.1.1 mtu lock 600 proto 102",
+        "route add 10.240.2.0/26 tos 0x10 via 192.0.2.9 proto 102",
+        "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud reachable",
+        "neigh replace 10.240.2.0 dev fl.7 nud failed",
+        "link set fl.7 type vxlan learning",
+    ],
+)
+def test_the_kernel_tells_at_once_of_harm_without_our_mark_and_of_the_underlay(
+    bridged: tuple[NamespaceHost, "Known"], news: str
+) -> None:
+    host, known = bridged
+    with listening(Notices(host.name, known)) as heard:
+        host.ip(*news.split())
+        assert heard.wait(1)
+
+
+@pytest.mark.parametrize("switch", ["ipv4/ip_forward", "ipv6/conf/all/forwarding"])
+def test_the_kernel_tells_at_once_that_forwarding_is_turned_off(two_hosts: Hosts, switch: str) -> None:
+    a, _ = two_hosts
+    turn = f"echo {{}} > /proc/sys/net/{switch}"
+    with listening(Notices(a.name, Known([]))) as heard:
+        a.run("sh", "-c", turn.format(1))
+        assert not heard.wait(0.3)
+        a.run("sh", "-c", turn.format(0))
+        assert heard.wait(1)
+
+
+def test_what_goes_on_beside_us_is_no_news(bridged: tuple[NamespaceHost, "Known"]) -> None:
+    """Links between containers, and the routes of a routing daemon, of which there may be very many."""
+    host, known = bridged
+    daemon = [f"route add 10.{n >> 8}.{n & 255}.0/24 via 192.0.2.{n & 127} dev eth0 proto bird" for n in range(2000)]
+    daemon += ["route add 10.240.2.0/26 via 192.0.2.9 metric 20", "route add 10.240.2.7 via 192.0.2.9 table 7"]
+    beside = ["link set br-1234 up", "addr add 172.19.0.1/16 dev br-1234", "link set vethabc up", "link del vethabc"]
+    with listening(Notices(host.name, known)) as heard:
+        batch = "\n".join([*daemon, *beside])
+        host.run("sh", "-c", f"ip -batch - <<'END'\n{batch}\nEND")
+        assert "10.7.207.0/24" in host.ip("route")
+        assert not heard.wait(0.3)
+        host.ip("route", "add", "10.9.0.0/16", "dev", "br-lan")
         assert heard.wait(1)
 
 
@@ -287,6 +410,22 @@ def test_the_kernels_own_address_on_a_link_of_ours_is_no_news(two_hosts: Hosts) 
         assert not heard.wait(0.3)
         a.ip("addr", "add", "fd77::7/64", "dev", "fl.7")
         assert heard.wait(1)
+
+
+class Known:
+    """Of what the kernel may tell: these objects are as they should be, and these links lead to the others."""
+
+    def __init__(self, wanted: Collection[Object], uplinks: Collection[str] = ()) -> None:
+        self._wanted, self._keys, self.uplinks = wanted, {o.key for o in wanted}, uplinks
+
+    def expects(self, o: Object) -> bool:
+        return o in self._wanted
+
+    def keeps(self, key: Key) -> bool:
+        return key in self._keys
+
+    def attached(self, link: str) -> bool:
+        return True
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def test_a_failure_is_of_the_link_that_it_names(bed: Bed, monkeypatch: pytest.Mo
 
 
 def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Bed) -> None:
-    notices = Notices(bed.host.name, bed.reconciler.expects)
+    notices = Notices(bed.host.name, bed.reconciler)
     listener = Listener(bed.reconciler.poke, lambda: notices)
     listener.start()
     bed.host.ip("route", "del", str(BLOCKS[0]))
@@ -210,7 +210,7 @@ def test_what_a_pass_has_done_is_no_reason_to_look_and_what_others_do_is(bed: Be
 @pytest.fixture
 def listening(bed: Bed) -> Iterator[Bed]:
     """To what the kernel tells, as in earnest."""
-    notices = Notices(bed.host.name, bed.reconciler.expects, bed.journal.has_link)
+    notices = Notices(bed.host.name, bed.reconciler)
     listener = Listener(bed.reconciler.poke, lambda: notices)
     listener.start()
     yield bed
@@ -261,6 +261,94 @@ def test_harm_to_a_containers_link_is_healed_before_the_next_sweep(listening: Be
     before = state()
     listening.host.ip(*harm.format(dev=dev).split())
     assert soon(lambda: state() == before), before ^ state()
+
+
+@pytest.mark.parametrize("looking", [False, True])
+def test_the_switches_of_a_containers_link_are_set_back(listening: Bed, looking: bool) -> None:
+    """That which keeps it from sending in another's name at once; all with the next look."""
+    dev = listening.attach().host_link
+    listening.reconciler.settle([dev])
+    switches = ["ipv4/conf/{}/rp_filter", *["ipv4/conf/{}/proxy_arp", "ipv6/conf/{}/accept_ra"] * looking]
+    paths = " ".join(f"/proc/sys/net/{switch.format(dev)}" for switch in switches)
+
+    def read() -> str:
+        return listening.host.run("sh", "-c", f"cat {paths}").stdout
+
+    before = read()
+    assert before.split() == ["1", *["0", "0"] * looking]
+    listening.host.run("sh", "-c", f"for path in {paths}; do echo 2 > $path; done")
+    assert read() != before
+    if looking:
+        listening.reconciler.settle([dev])
+        assert read() == before
+    assert soon(lambda: read() == before)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "route replace 10.240.2.0/26 via 192.0.2.77",
+        "route change 10.240.2.0/26 via 192.0.2.77 proto static",
+        "route replace blackhole 10.240.2.0/26",
+        "route replace 10.240.2.0/26 nexthop via 192.0.2.77 nexthop via 192.0.2.78",
+        "neigh replace 10.240.2.0 lladdr 02:00:00:00:00:99 dev fl.7 nud reachable",
+        "link set fl.7 type vxlan learning",
+    ],
+)
+def test_harm_without_our_mark_is_healed_before_the_next_sweep(listening: Bed, harm: str) -> None:
+    def state() -> set[str]:
+        return {str(o) for o in listening.host.kernel.read().values()}
+
+    before = state()
+    listening.host.ip(*harm.split())
+    assert state() != before
+    assert soon(lambda: state() == before), before ^ state()
+
+
+def test_a_route_that_is_replaced_again_and_again_is_told_of_and_taken_back_at_the_sweep(
+    listening: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program keeps it, too: the two must not replace each other's for ever."""
+    other, ours = ("10.240.2.0/26 via 192.0.2.77", "10.240.2.0/26 via 10.240.2.0")
+    listening.host.ip("route", "replace", *other.split())
+    assert soon(lambda: ours in listening.host.ip("route"))
+    listening.host.ip("route", "replace", *other.split())
+    assert soon(lambda: any("another route to 10.240.2.0/26" in fault for fault in listening.reconciler.faults()))
+    passes = listening.reconciler.passes
+    time.sleep(1.1)
+    assert other in listening.host.ip("route")
+    assert listening.reconciler.passes == passes
+    listening.reconciler.settle(["fl.7"])
+    assert ours in listening.host.ip("route")
+
+
+def test_a_route_that_was_there_before_ours_is_left_and_its_end_is_noticed(listening: Bed) -> None:
+    listening.host.ip("route", "add", str(BLOCKS[1]), "via", "192.0.2.77")
+    listening.tell(1, "h2")
+    assert soon(lambda: any("another route to 10.240.3.0/26" in fault for fault in listening.reconciler.faults()))
+    listening.reconciler.poke()
+    time.sleep(3 * COALESCE)
+    assert "10.240.3.0/26 via 192.0.2.77" in listening.host.ip("route")
+    listening.host.ip("route", "del", str(BLOCKS[1]))
+    assert soon(lambda: "10.240.3.0/26 via 10.240.3.0" in listening.host.ip("route"))
+
+
+def test_the_way_to_other_hosts_is_followed_before_the_next_sweep(listening: Bed) -> None:
+    """Onto a bridge between hosts, and back, and the MTU of that."""
+    ip = listening.host.ip
+    for words in ("link add br-lan type bridge", "link set br-lan up", "addr add 198.51.100.1/24 dev br-lan"):
+        ip(*words.split())
+    ip("route", "replace", "default", "via", "198.51.100.254")
+    assert soon(lambda: "local 198.51.100.1" in ip("-d", "link", "show", "fl.7"))
+    ip("link", "set", "br-lan", "mtu", "1400")
+    assert soon(lambda: "mtu 1350" in ip("link", "show", "fl.7"))
+    ip("addr", "add", "198.51.100.2/24", "dev", "br-lan")
+    ip("addr", "del", "198.51.100.1/24", "dev", "br-lan")
+    ip("addr", "add", "198.51.100.2/24", "dev", "br-lan")
+    ip("route", "replace", "default", "via", "198.51.100.254")
+    assert soon(lambda: "local 198.51.100.2" in ip("-d", "link", "show", "fl.7"))
+    ip("route", "replace", "default", "via", "192.0.2.254")
+    assert soon(lambda: "local 192.0.2.1" in ip("-d", "link", "show", "fl.7"))
 
 
 def fast_paths(host: NamespaceHost) -> set[str]:

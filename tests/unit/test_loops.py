@@ -1,9 +1,11 @@
 """Threads that only a restart would bring back live on, whatever they meet."""
 
+import errno
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Protocol, cast
 
 import pytest
@@ -60,6 +62,23 @@ def test_the_kernel_is_listened_to_after_a_notice_that_cannot_be_read(
 
     with running(listener.Listener(lambda: None, lambda: cast(Notices, Told()))):
         assert heard.wait(5)
+        over.set()
+
+
+@pytest.mark.parametrize("error", [KernelError("no more notices"), OSError(errno.EMFILE, "too many open files")])
+def test_what_the_kernel_told_meanwhile_is_asked_for_whatever_breaks_however_often(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither hearing nor passing on works at first; then a look is asked for that no notice was for."""
+    asked, over = threading.Event(), threading.Event()
+    monkeypatch.setattr(listener, "PAUSE", 0.01)
+    wait = raising(error, 1, lambda: over.wait(5))
+    told = SimpleNamespace(wait=wait, close=lambda: None)
+    one = listener.Listener(raising(error, 3, asked.set), lambda: cast(Notices, told))
+    with running(one):
+        assert asked.wait(5)
+        assert one.runs
+        assert one.failures == 4
         over.set()
 
 

@@ -58,6 +58,19 @@ def test_a_host_that_has_just_been_installed_has_no_problem_and_is_not_ready() -
     assert (observer.problems(), observer.unready()) == ([], [])
 
 
+def test_a_loop_that_stands_still_and_an_ear_that_is_deaf_are_no_health() -> None:
+    ears = [SimpleNamespace(runs=True), SimpleNamespace(runs=True)]
+    reconciler, rest = SimpleNamespace(idle=lambda: 9.0), {"watch": SimpleNamespace(idle=lambda: 0.0), "upkeeps": ()}
+    observer = Observer(cast(Sources, SimpleNamespace(reconciler=reconciler, listeners=ears, **rest)))
+    assert observer.stalled() == []
+    ears[1].runs = False
+    reconciler.idle = lambda: 61.0
+    assert observer.stalled() == [
+        "the reconciler has not looked at the kernel for 61 s",
+        "what the kernel tells of changes is not heard",
+    ]
+
+
 def all_is_well(tenancy: Tenancy) -> Sources:
     """As far as problems are asked for."""
     reconciler = SimpleNamespace(faults=list, passes=1)
