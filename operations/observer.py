@@ -24,6 +24,7 @@ from operations.survey import Entries, Here, Where
 from operations.version import version
 from store import records
 from store.codec import BadRecord, decode
+from store.connections import Traffic
 from store.interface import Snapshot, Store, StoreUnavailable
 from store.ip import IPAddress
 
@@ -45,6 +46,7 @@ class Sources:
     store: Store
     away: Callable[[], tuple[float, str] | None]  # seconds and reason, None while the store answers
     skew: Callable[[], float | None]  # seconds this clock is ahead of the store's, None: not known
+    exchanged: Callable[[], Traffic]  # with the store
     attached: Callable[[], Mapping[str, records.Endpoint]]  # containers of all hosts, as far as their names are told
     ours: Callable[[], Ours]
     watch: Watch

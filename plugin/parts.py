@@ -64,7 +64,7 @@ def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    store, catalog = open_stores(settings, metrics.store_call)
+    store, catalog, exchanged = open_stores(settings, metrics.store_call)
     alone = settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
@@ -113,7 +113,7 @@ def assemble(settings: Settings) -> Parts:
     seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)
     address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
     resolver = str(settings.dns or "")
-    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen)
+    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, exchanged, attached, ours, *seen)
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     auxiliaries = Auxiliaries(engine, ipam)

@@ -28,7 +28,7 @@ from consul.base import Response
 from consul.std import HTTPClient
 
 from store.catalog import Service, registration
-from store.connections import Connections
+from store.connections import Connections, Traffic
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress
 from store.rules import check_changes, check_key, check_prefix
@@ -221,6 +221,9 @@ class ConsulStore:
 
     def reconnect(self) -> None:
         self._connections.renew()
+
+    def exchanged(self) -> Traffic:
+        return self._connections.exchanged()
 
     def _list(self, prefix: str, params: list[tuple[str, str]]) -> Snapshot:
         response = self._get(prefix, [("recurse", "1"), *params])
