@@ -7,12 +7,11 @@ from collections.abc import Collection
 from ipaddress import ip_interface, ip_network
 
 from driver import sysctl
-from driver.errors import KernelError
+from driver.entries import Route
 from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
 from driver.model import Endpoint, JoinAnswer, Network, StaticRoute
-from driver.plan import Put
-from driver.state import LinkState
+from driver.state import Address
 from store.ip import IPAddress, IPNetwork
 
 WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
@@ -21,12 +20,11 @@ WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
 def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> None:
     """Make the pair anew and program the host's end.
 
-    Few questions, for each one waits until the kernel is done with the links of all other containers."""
-    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu)
+    In one message, for each waits until the kernel is done with the links of all other containers."""
+    objects = [o for o in endpoint_objects(network, endpoint, mtu) if isinstance(o, Address | Route)]  # it is made up
+    objects.sort(key=lambda o: o.rank)
+    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, objects)
     sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
-    objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
-    for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():
-        raise KernelError(error)
 
 
 def resolver_route(resolver: IPAddress, endpoint: Endpoint, others: Collection[Endpoint]) -> IPNetwork | None:
