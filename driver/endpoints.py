@@ -3,7 +3,7 @@
 The container's end is handed to libnetwork, which moves and names it; the host's end gets the gateway's address and a
 route to the container, and is kept so by the reconciler."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from ipaddress import ip_interface, ip_network
 
 from driver import sysctl
@@ -27,12 +27,17 @@ def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> No
     sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
 
 
-def resolver_route(resolver: IPAddress, endpoint: Endpoint, others: Collection[Endpoint]) -> IPNetwork | None:
-    """The prefix by which this endpoint leads to the resolver: one that no other endpoint of the container has.
+def resolver_route(
+    resolvers: Iterable[IPAddress], endpoint: Endpoint, others: Collection[Endpoint]
+) -> IPNetwork | None:
+    """The prefix by which this endpoint leads to the resolver, to the first of its addresses that is of a family of the
+    endpoint's: one that no other endpoint of the container has.
 
     A container in several networks has a route through each, for the kernel refuses a second one to the same prefix,
     and the first network may be disconnected. The longest prefix is used. None if all prefixes are taken."""
-    if resolver.version not in {address.version for address in endpoint.addresses}:
+    speaks = {address.version for address in endpoint.addresses}
+    resolver = next((each for each in resolvers if each.version in speaks), None)
+    if resolver is None:
         return None
     same = [other for other in others if other.sandbox == endpoint.sandbox and other.id != endpoint.id]
     taken = {other.resolver for other in same if endpoint.sandbox}

@@ -20,7 +20,7 @@ from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.verdict import FORWARD, INPUT, PREROUTING, Drop, Packet, drops
 from operations.checks import examine
 from operations.facts import Facts, Rates
-from operations.lookup import Lookup, Question, Questions, can_ask
+from operations.lookup import Lookup, Question, Questions, whom_to_ask
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
 from operations.reach import Reached, reach, ways
@@ -108,16 +108,17 @@ class Doctor:
     def questions(self) -> Questions:
         """In each of some networks one container here asks for one elsewhere, if somebody does that for flannelpy."""
         see, found = self._see, list[Question]()
-        networks = (network for network in see.ours().networks if can_ask(see.resolver, network.pools))
-        shapes = {network.id: network for network in networks if not network.internal}
+        shapes = {network.id: network for network in see.ours().networks if not network.internal}
+        whom = {key: whom_to_ask(see.resolvers, network.pools) for key, network in shapes.items()}
         with suppress(EngineUnavailable):
-            here = [each for each in see.engine.networks() if each.endpoints and each.id in shapes]
+            here = [each for each in see.engine.networks() if each.endpoints and whom.get(each.id)]
             for each in here[:MOST_LOOKUPS]:
                 other = _elsewhere(see.attached(), see.host, shapes[each.id])
                 asker = next(iter(each.endpoints.values())).container
                 pid = see.engine.pid_of(asker) if other else None
-                if other and pid:
-                    found.append(Question(asker, pid, other.name, other.addresses[0], see.resolver))
+                resolver = whom[each.id]
+                if other and pid and resolver:
+                    found.append(Question(asker, pid, other.name, other.addresses[0], resolver))
         return Questions(tuple(found))
 
     def _store(self, asked: "Future[Snapshot]") -> tuple[Snapshot | None, str | None, bool]:

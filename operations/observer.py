@@ -1,7 +1,7 @@
 """Gathers what the operator's commands show: from the store, or the last that was seen of it, from this host's records
 and from Docker. Never asked from a request of Docker's."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Sources:
     store_address: str
     ttl: float
     state_dir: Path
-    resolver: str  # where containers ask for names, empty where they do not
+    resolvers: Sequence[IPAddress]  # where containers ask for names, none where they do not
     store: Store
     away: Callable[[], tuple[float, str] | None]  # seconds and reason, None while the store answers
     skew: Callable[[], float | None]  # seconds this clock is ahead of the store's, None: not known

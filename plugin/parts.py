@@ -1,7 +1,7 @@
 """The composition root: the one place where implementations are chosen and put together. Nothing starts here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.agent import Agent, Worker
 from cluster.auxiliary import Auxiliaries
@@ -14,6 +14,7 @@ from cluster.reclaim import Reclaimer
 from cluster.revive import Reviver
 from cluster.upkeep import Duty, Upkeep
 from cluster.watch import Watch
+from driver import sysctl
 from driver.checksums import Checksums
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
@@ -62,6 +63,7 @@ class Parts:
 
 def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
+    settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
     store, catalog, exchanged = open_stores(settings, metrics.store_call)
@@ -112,8 +114,7 @@ def assemble(settings: Settings) -> Parts:
     attached = naming.directory.endpoints
     seen = (watch, tenancy, reclaimer, reconciler, conflicts, collector, engine, (heart, upkeep), spreading.outcomes)
     address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
-    resolver = str(settings.dns or "")
-    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, exchanged, attached, ours, *seen)
+    sources = Sources(host, address, ttl, state_dir, settings.dns, store, away, skew, exchanged, attached, ours, *seen)
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     auxiliaries = Auxiliaries(engine, ipam)
