@@ -3,15 +3,13 @@
 The container's end is handed to libnetwork, which moves and names it; the host's end gets the gateway's address and a
 route to the container, and is kept so by the reconciler."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from ipaddress import ip_interface, ip_network
 
 from driver.backends import BACKENDS
-from driver.errors import KernelError
 from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
 from driver.model import Endpoint, JoinAnswer, Network, StaticRoute
-from driver.plan import Put
 from driver.state import LinkState
 from store.ip import IPAddress, IPNetwork
 
@@ -21,20 +19,24 @@ WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
 def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> None:
     """Make the pair anew and program the host's end.
 
-    Few questions, for each one waits until the kernel is done with the links of all other containers."""
+    In one message, for each waits until the kernel is done with the links of all other containers."""
     segments = BACKENDS[network.backend].most_segments(mtu)
-    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, segments)
-    objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
-    for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():
-        raise KernelError(error)
+    objects = [o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState)]  # it is made up
+    objects.sort(key=lambda o: o.rank)
+    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, objects, segments)
 
 
-def resolver_route(resolver: IPAddress, endpoint: Endpoint, others: Collection[Endpoint]) -> IPNetwork | None:
-    """The prefix by which this endpoint leads to the resolver: one that no other endpoint of the container has.
+def resolver_route(
+    resolvers: Iterable[IPAddress], endpoint: Endpoint, others: Collection[Endpoint]
+) -> IPNetwork | None:
+    """The prefix by which this endpoint leads to the resolver, to the first of its addresses that is of a family of the
+    endpoint's: one that no other endpoint of the container has.
 
     A container in several networks has a route through each, for the kernel refuses a second one to the same prefix,
     and the first network may be disconnected. The longest prefix is used. None if all prefixes are taken."""
-    if resolver.version not in {address.version for address in endpoint.addresses}:
+    speaks = {address.version for address in endpoint.addresses}
+    resolver = next((each for each in resolvers if each.version in speaks), None)
+    if resolver is None:
         return None
     same = [other for other in others if other.sandbox == endpoint.sandbox and other.id != endpoint.id]
     taken = {other.resolver for other in same if endpoint.sandbox}

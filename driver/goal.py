@@ -27,16 +27,15 @@ def goal(
     underlay: Underlay | None,
     networks: Collection[LocalNetwork],
     actual: State,
-    resolver: IPAddress | None = None,
+    resolvers: Iterable[IPAddress] = (),
     *,
     fast: bool = False,
 ) -> State:
-    """The desired state; `resolver` is where containers ask for names, `fast` whether the kernel has a fast path. Where
-    the underlay or the other hosts are not known, what is there stays as it is."""
+    """The desired state; `resolvers` are where containers ask for names, `fast` whether the kernel has a fast path.
+    Where the underlay or the other hosts are not known, what is there stays as it is."""
     desired: dict[Key, Object] = {}
-    if resolver is not None:
-        # Also while no network is there: containers that Docker sends here must hear a no, and not wait for one.
-        desired |= state_of([Local(ip_network(alone(resolver)))])
+    # Also while no network is there: containers that Docker sends here must hear a no, and not wait for one.
+    desired |= state_of(Local(ip_network(alone(resolver))) for resolver in resolvers)
     for local in networks:  # first: what is known of another network on the same device counts for more
         if underlay is None or local.remotes is None:
             desired |= state_of(_kept(local.network, actual))

@@ -61,12 +61,12 @@ class NetworkDriver:
         ports: Ports,
         remover: Remover,
         open_kernel: Callable[[], AbstractContextManager[Kernel]] = Kernel,
-        resolver: IPAddress | None = None,
+        resolvers: Sequence[IPAddress] = (),
     ) -> None:
-        """`resolver` is where containers ask for names."""
+        """`resolvers` are where containers ask for names."""
         self._journal, self._membership, self._addresses = journal, membership, addresses
         self._reconciler, self._ports, self._remover, self._open_kernel = reconciler, ports, remover, open_kernel
-        self._resolver = resolver
+        self._resolvers = resolvers
         self._networks_lock = threading.Lock()
 
     # networks
@@ -256,9 +256,8 @@ class NetworkDriver:
         """`sandbox` is the same for all endpoints of one container. Docker joins a container's one after the other."""
         network = self._journal.network(network_id)
         endpoint = replace(self._journal.endpoint(network_id, endpoint_id), sandbox=sandbox)
-        if self._resolver is not None:
-            route = endpoints.resolver_route(self._resolver, endpoint, self._journal.all_endpoints())
-            endpoint = replace(endpoint, resolver=route)
+        route = endpoints.resolver_route(self._resolvers, endpoint, self._journal.all_endpoints())
+        endpoint = replace(endpoint, resolver=route)
         self._journal.put_endpoint(endpoint)
         mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
         with self._open_kernel() as kernel:

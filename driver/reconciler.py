@@ -53,16 +53,16 @@ class Reconciler:
         dev: str | None,
         advertised: tuple[IPAddress, ...],
         doors: Sequence[Door] = (),
-        resolver: IPAddress | None = None,
+        resolvers: Sequence[IPAddress] = (),
         open_kernel: Callable[[], Kernel] = Kernel,
         moved: Callable[[], object] = lambda: None,
     ) -> None:
         """`view` gives what is known of the other hosts; `dev` and `advertised` are the settings of the underlay;
-        `doors` are those beside the kernel's; `resolver` is where containers ask for names; `moved` hears that other
+        `doors` are those beside the kernel's; `resolvers` are where containers ask for names; `moved` hears that other
         hosts must send elsewhere from now on."""
         self._journal, self._host, self._view = journal, host, view
         self._dev, self._advertised, self._doors, self._open_kernel = dev, advertised, doors, open_kernel
-        self._resolver, self._ability = resolver, Ability()
+        self._resolvers, self._ability = resolvers, Ability()
         self._wanted = threading.Condition()
         self._asked = self._done = 0
         self._stopping = False
@@ -323,7 +323,7 @@ class Reconciler:
         return networks
 
     def _goal(self, networks: Sequence[LocalNetwork], actual: State) -> State:
-        self._desired = goal(self._host, self._underlay, networks, actual, self._resolver, fast=self._ability.works)
+        self._desired = goal(self._host, self._underlay, networks, actual, self._resolvers, fast=self._ability.works)
         return self._desired
 
     def _find_underlay(self, kernel: Kernel, errors: list[str]) -> None:

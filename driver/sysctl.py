@@ -35,6 +35,11 @@ def read(name: str) -> str | None:
         return None
 
 
+def speaks(version: int) -> bool:
+    """Whether this host has the IP version, for its own use at least."""
+    return version == 4 or read("ipv6/conf/lo/disable_ipv6") == "0"
+
+
 def forwards(version: int) -> bool:
     """Whether this host forwards packets of the IP version."""
     try:

@@ -1,4 +1,4 @@
-"""`python -m names ADDRESS:PORT`: started by names/process.py."""
+"""`python -m names PORT ADDRESS...`: started by names/process.py."""
 
 from names.server import main
 

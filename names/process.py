@@ -4,7 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import TypeVar
@@ -23,9 +23,9 @@ V = TypeVar("V")
 
 
 class Resolver:
-    def __init__(self, address: IPAddress, known: Callable[[], Update], port: int = 53) -> None:
+    def __init__(self, addresses: Iterable[IPAddress], known: Callable[[], Update], port: int = 53) -> None:
         """`known` gives everything that the process must know; unchanged members are the same objects as before."""
-        self._where, self._known = f"{address}:{port}", known
+        self._where, self._known = [str(port), *map(str, addresses)], known
         self._told = Update()
         self._process: subprocess.Popen[bytes] | None = None
         self._pause = SHORTEST_PAUSE
@@ -60,7 +60,7 @@ class Resolver:
     def _serve(self) -> None:
         """One process, from its start to its end or ours."""
         # -P: what lies in the working directory is not ours. A session of its own: it ends when we do, not with ^C.
-        command = [sys.executable, "-P", "-m", "names", self._where]
+        command = [sys.executable, "-P", "-m", "names", *self._where]
         process = self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         threading.Thread(target=self._await_end, args=(process,), name="names-end", daemon=True).start()
         calm = threading.Timer(LASTED, self._lasted)

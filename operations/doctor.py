@@ -20,7 +20,7 @@ from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.verdict import FORWARD, INPUT, PREROUTING, Drop, Packet, drops
 from operations.checks import examine
 from operations.facts import Facts
-from operations.lookup import Lookup, Question, Questions, can_ask
+from operations.lookup import Lookup, Question, Questions, whom_to_ask
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
 from operations.reach import Reached, reach, ways
@@ -120,18 +120,15 @@ class Doctor:
 
     def _questions(self) -> Iterator[Question]:
         see = self._see
-        networks = (network for network in see.ours().networks if can_ask(see.resolver, network.pools))
-        shapes = {network.id: network for network in networks if not network.internal}
-        here = [each for each in see.engine.networks(SHORT_TIMEOUT) if each.endpoints and each.id in shapes]
-        pairs = [
-            (next(iter(each.endpoints.values())).container, other)
-            for each in here[:MOST_LOOKUPS]
-            if (other := _elsewhere(see.attached(), see.host, shapes[each.id]))
-        ]
-        pids = see.engine.pids_of([asker for asker, _ in pairs])
-        for asker, other in pairs:
-            if asker in pids:
-                yield Question(asker, pids[asker], other.name, other.addresses[0], see.resolver)
+        shapes = {network.id: network for network in see.ours().networks if not network.internal}
+        whom = {key: found for key, each in shapes.items() if (found := whom_to_ask(see.resolvers, each.pools))}
+        here = [each for each in see.engine.networks(SHORT_TIMEOUT) if each.endpoints and each.id in whom]
+        askers = {each.id: next(iter(each.endpoints.values())).container for each in here[:MOST_LOOKUPS]}
+        pids = see.engine.pids_of([*askers.values()])
+        for key, asker in askers.items():
+            other = _elsewhere(see.attached(), see.host, shapes[key])
+            if other and asker in pids:
+                yield Question(asker, pids[asker], other.name, other.addresses[0], whom[key])
 
     def _store(self, asked: "Future[Snapshot]") -> tuple[Snapshot | None, str | None, bool]:
         """What it holds, or why it does not say; whether that is for want of a right."""

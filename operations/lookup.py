@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from driver.kernel.namespaces import within
 from names.question import ask
@@ -20,7 +19,7 @@ class Question:
     pid: int  # of its first process
     name: str  # of the container that it asks for
     address: IPAddress  # what it should be told
-    resolver: str  # whom Docker should ask for it
+    resolver: IPAddress  # whom Docker should ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,10 @@ class Lookups:
     lookups: tuple[Lookup, ...]
 
 
-def can_ask(resolver: str, speaks: Iterable[IPAddress | IPNetwork]) -> bool:
-    """Whether who has addresses of these families can reach the resolver, if there is one."""
-    return bool(resolver) and ip_address(resolver).version in {each.version for each in speaks}
+def whom_to_ask(resolvers: Iterable[IPAddress], speaks: Iterable[IPAddress | IPNetwork]) -> IPAddress | None:
+    """The resolver's address that who has addresses of these families can reach, if there is one."""
+    versions = {each.version for each in speaks}
+    return next((resolver for resolver in resolvers if resolver.version in versions), None)
 
 
 def look_up(question: Question) -> Lookup | None:

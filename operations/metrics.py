@@ -2,7 +2,7 @@
 
 What happens is counted as it happens; what is so is computed when somebody scrapes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from ipam.spaces import SpacedPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Labels = tuple[str, ...]
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # seconds
 
 
@@ -28,6 +29,7 @@ class Counts:
     lease_silence: float  # seconds since the last beat that reached the store
     lease_ttl: float
     store_away: float  # seconds, 0 while it answers
+    store_traffic: tuple[int, int]  # bytes to the store, and from it
     watch_age: float  # seconds since the store last answered the watch
     problems: int
     conflicts: int
@@ -98,13 +100,9 @@ class _Now(Collector):
         yield _counter("reconcile_seconds", "time spent with them", now.pass_seconds)
         yield _counter("repairs", "changes made to the kernel", now.repairs)
         yield _counter("listener_failures", "times that listening to the kernel broke off", now.listener_failures)
-        traffic = CounterMetricFamily(
-            "flannelpy_network_bytes", "bytes of this host's containers", labels=["pool", "direction"]
-        )
-        for pool, (sent, received) in now.traffic.items():
-            traffic.add_metric([pool, "sent"], sent)
-            traffic.add_metric([pool, "received"], received)
-        yield traffic
+        yield _both_ways("store_bytes", "bytes exchanged with the store", (), [((), now.store_traffic)])
+        pools = (((pool,), both) for pool, both in now.traffic.items())
+        yield _both_ways("network_bytes", "bytes of this host's containers", ("pool",), pools)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:
@@ -119,4 +117,12 @@ def _by_pool(name: str, about: str, values: Mapping[SpacedPool, int]) -> Metric:
     family = GaugeMetricFamily(f"flannelpy_{name}", about, labels=["pool", "space"])
     for (space, pool), value in values.items():
         family.add_metric([str(pool), space], value)
+    return family
+
+
+def _both_ways(name: str, about: str, labels: Labels, values: Iterable[tuple[Labels, tuple[int, int]]]) -> Metric:
+    family = CounterMetricFamily(f"flannelpy_{name}", about, labels=[*labels, "direction"])
+    for where, (sent, received) in values:
+        family.add_metric([*where, "sent"], sent)
+        family.add_metric([*where, "received"], received)
     return family

@@ -26,6 +26,7 @@ from operations.survey import Entries, Here, Where
 from operations.version import version
 from store import records
 from store.codec import BadRecord, decode
+from store.connections import Traffic
 from store.interface import Snapshot, Store, StoreUnavailable
 from store.ip import IPAddress
 
@@ -44,10 +45,11 @@ class Sources:
     store_address: str
     ttl: float
     state_dir: Path
-    resolver: str  # where containers ask for names, empty where they do not
+    resolvers: Sequence[IPAddress]  # where containers ask for names, none where they do not
     store: Store
     away: Callable[[], tuple[float, str] | None]  # seconds and reason, None while the store answers
     skew: Callable[[], float | None]  # seconds this clock is ahead of the store's, None: not known
+    exchanged: Callable[[], Traffic]  # with the store
     attached: Callable[[], Mapping[str, records.Endpoint]]  # containers of all hosts, as far as their names are told
     ours: Callable[[], Ours]
     watch: Watch

@@ -26,6 +26,7 @@ class Tally:
             lease_silence=see.tenancy.silence(),
             lease_ttl=see.ttl,
             store_away=status.store.away_for or 0.0,
+            store_traffic=see.exchanged(),
             watch_age=see.watch.age(),
             problems=len(status.problems),
             conflicts=len(see.conflicts.found),

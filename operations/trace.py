@@ -22,7 +22,7 @@ from driver.state import Address, Object, VxlanLink
 from driver.verdict import FORWARD, PREROUTING, Drop, Packet, drops
 from operations.end import host_link, look_at
 from operations.hops import Found, Holder, hops
-from operations.lookup import Question, can_ask
+from operations.lookup import Question, whom_to_ask
 from operations.model import OK, WRONG, Hop, TraceAnswer
 from operations.observer import Sources, given_by_host
 from operations.reach import Reached, reach, ways
@@ -95,8 +95,9 @@ class Tracer:
         routers = (*network.pools, *(ip_network(each) for each in (remote.addresses if remote else ())))
         pids = self._see.engine.pids_of([end.name for end in (pair.a, pair.target) if end and end.named])
         pid, question = pids.get(pair.a.name), None
-        if can_ask(self._see.resolver, pair.a.endpoint.addresses) and pid and pair.name != str(pair.b):
-            question = Question(pair.a.name, pid, pair.name, pair.b, self._see.resolver)
+        resolver = whom_to_ask(self._see.resolvers, pair.a.endpoint.addresses)
+        if resolver and pid and pair.name != str(pair.b):
+            question = Question(pair.a.name, pid, pair.name, pair.b, resolver)
         yield Door(pid, host_link(pair.a.endpoint), pair.mine, pair.b, mtu, routers, True, question)
         if pair.target is not None:
             link = host_link(pair.target.endpoint)

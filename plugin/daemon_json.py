@@ -10,11 +10,11 @@ class Unusable(ValueError):
     """The message is one sentence."""
 
 
-def with_dns(text: str, address: str, others: Sequence[str]) -> str:
-    """`address` first. `others` are the servers that the host asks: a list in this file replaces them, so they are
+def with_dns(text: str, first: Sequence[str], others: Sequence[str]) -> str:
+    """`first` come first. `others` are the servers that the host asks: a list in this file replaces them, so they are
     needed where there is none yet. `text` is empty for a file that is not there."""
     asked = servers(text) or list(others)
-    return _written({**_parsed(text), "dns": [address, *(server for server in asked if server != address)]})
+    return _written({**_parsed(text), "dns": [*first, *(server for server in asked if server not in first)]})
 
 
 def without_dns(text: str, added: Collection[str]) -> str:

@@ -49,7 +49,7 @@ class Wanted:
     read: Sequence[str]  # where it is read from: itself, its Python, its packages; links followed, and as they stand
     state_dir: str
     settings: Mapping[str, str]  # by variable: those given as flags
-    docker_dns: str | None = None
+    docker_dns: Sequence[str] = ()
 
 
 def install_steps(seen: Seen, wanted: Wanted) -> list[Step]:
@@ -115,7 +115,7 @@ def merged(text: str, settings: Mapping[str, str]) -> str:
 
 
 def _dns_steps(seen: Seen, wanted: Wanted) -> Iterator[Step]:
-    if wanted.docker_dns is None:
+    if not wanted.docker_dns:
         return
     with _named():
         if not seen.nameservers and not daemon_json.servers(seen.daemon_json):

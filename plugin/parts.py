@@ -1,7 +1,7 @@
 """The composition root: the one place where implementations are chosen and put together. Nothing starts here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.agent import Agent, Worker
 from cluster.auxiliary import Auxiliaries
@@ -14,6 +14,7 @@ from cluster.reclaim import Reclaimer
 from cluster.revive import Reviver
 from cluster.upkeep import Duty, Upkeep
 from cluster.watch import Watch
+from driver import sysctl
 from driver.checksums import Checksums
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
@@ -62,9 +63,10 @@ class Parts:
 
 def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
+    settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    store, catalog = open_stores(settings, metrics.store_call)
+    store, catalog, exchanged = open_stores(settings, metrics.store_call)
     alone = settings.store.scheme == "sqlite"
     away = store.away if isinstance(store, Breaker) else lambda: None
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)
@@ -114,9 +116,10 @@ def assemble(settings: Settings) -> Parts:
     attached = naming.directory.endpoints
     kernel, upkeeps = (reconciler, forwarding.listeners), (heart, upkeep)
     seen = (watch, tenancy, reclaimer, *kernel, conflicts, collector, engine, upkeeps, spreading.outcomes)
-    address, ttl, state_dir = str(settings.store), settings.lease_ttl, settings.state_dir
-    resolver = str(settings.dns or "")
-    sources = Sources(host, address, ttl, state_dir, resolver, store, away, skew, attached, ours, *seen, checksums)
+    address, ttl, state_dir, dns = str(settings.store), settings.lease_ttl, settings.state_dir, settings.dns
+    sources = Sources(
+        host, address, ttl, state_dir, dns, store, away, skew, exchanged, attached, ours, *seen, checksums
+    )
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     auxiliaries = Auxiliaries(engine, ipam)

@@ -38,7 +38,9 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.option("--docker-dns", metavar="ADDRESS", help="have Docker's containers ask this server for names first")
+@click.option(
+    "--docker-dns", metavar="ADDRESS[,ADDRESS]", help="have Docker's containers ask these servers for names first"
+)
 @_common
 @settings_flags
 def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str | None) -> None:
@@ -57,7 +59,7 @@ def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json
         alone = root != "/" or seen.unit
         refuse = (lambda: None) if alone else partial(installer.refuse_beside_another, settings)
         program, state_dir = installer.program(), str(settings.state_dir)
-        wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _address(docker_dns))
+        wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _addresses(docker_dns))
         _carry_out(install_steps(seen, wanted), refuse, root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
@@ -102,9 +104,12 @@ def _refuse_exported(settled: dict[str, str]) -> None:
 
 def _refuse_another_resolver(docker_dns: str | None, settings: Settings) -> None:
     """Docker's containers would ask an address at which nobody answers."""
-    if docker_dns is not None and _address(docker_dns) != str(settings.dns):
-        ours = settings.dns or "off"
-        raise CannotInstall(f"--docker-dns is {docker_dns}, and FLANNELPY_DNS is {ours}: they must be the same address")
+    ours = [str(address) for address in settings.dns]
+    if not {*_addresses(docker_dns)} <= {*ours}:
+        ours_said = ",".join(ours) or "off"
+        raise CannotInstall(
+            f"--docker-dns is {docker_dns}, and FLANNELPY_DNS is {ours_said}: the first must be of the second"
+        )
 
 
 def _look(root: str, given: dict[str, str]) -> tuple[Settings, Seen]:
@@ -120,11 +125,11 @@ def _look(root: str, given: dict[str, str]) -> tuple[Settings, Seen]:
     return settings, installer.look(Path(root), str(settings.state_dir))
 
 
-def _address(text: str | None) -> str | None:
+def _addresses(text: str | None) -> list[str]:
     try:
-        return str(ip_address(text)) if text is not None else None
+        return [str(ip_address(each)) for each in text.split(",")] if text is not None else []
     except ValueError:
-        raise CannotInstall(f"--docker-dns is {text!r}: it must be an IP address") from None
+        raise CannotInstall(f"--docker-dns is {text!r}: it must be an IP address, or some with commas") from None
 
 
 def _carry_out(

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from store.ip import IPAddress, IPNetwork, overlap
 
 PREFIX = "FLANNELPY_"
 SHORTEST_LEASE, LONGEST_LEASE = 6, 3_600_000  # seconds
+RESOLVERS = "169.254.53.53,fda9:fe35:35::53"  # the second after the first, a9fe:3535 in hexadecimal
 LEVELS = ("debug", "info", "warning", "error")
 REQUIRED, OPTIONAL = "required", "optional"
 _LONGEST_SOCKET_PATH = 107  # bytes: sockaddr_un's sun_path without its final zero
@@ -88,7 +89,10 @@ def parse_iface(text: str) -> str | None:
 
 
 def parse_addresses(text: str) -> tuple[IPAddress, ...]:
-    found = tuple(_address(part.strip()) for part in text.split(",")) if text else ()
+    return _one_per_family(tuple(_address(part.strip()) for part in text.split(",")) if text else ())
+
+
+def _one_per_family(found: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
     if len({address.version for address in found}) < len(found):
         raise ValueError("it must be at most one address per family, with a comma between them")
     return found
@@ -135,16 +139,22 @@ def parse_switch(text: str) -> bool:
     return text == "true"
 
 
-def parse_resolver(text: str) -> IPv4Address | None:
+def parse_resolvers(text: str) -> tuple[IPAddress, ...]:
     if text == "off":
-        return None
+        return ()
     try:
-        found = IPv4Address(text)
+        found = tuple(ip_address(part.strip()) for part in text.split(","))
     except ValueError:
-        raise ValueError("it must be an IPv4 address that nothing else uses, or off") from None
-    if found.is_loopback or found.is_multicast or found.is_unspecified or found.is_reserved:
-        raise ValueError("containers cannot reach such an address; take one such as 169.254.53.53, or off")
-    return found
+        raise ValueError(f"it must be addresses that nothing else uses, such as {RESOLVERS}, or off") from None
+    for address in found:
+        if address.is_loopback or address.is_multicast or address.is_unspecified or _is_odd(address):
+            raise ValueError(f"containers cannot reach {address}; take one such as {RESOLVERS}, or off")
+    return _one_per_family(found)
+
+
+def _is_odd(address: IPAddress) -> bool:
+    """One of the future, or one that means something on each link."""
+    return address.is_reserved or (address.version == 6 and address.is_link_local)
 
 
 def parse_duration(text: str) -> float:
@@ -273,11 +283,11 @@ class Settings:
         parse_listener,
         "where health, metrics and the status page are served: ADDRESS:PORT, or off",
     )
-    dns: IPv4Address | None = setting(  # noqa: RUF009, the value is immutable
+    dns: tuple[IPAddress, ...] = setting(
         "DNS",
-        "169.254.53.53",
-        parse_resolver,
-        "the resolver's address: an IPv4 address that nothing else uses, or off",
+        RESOLVERS,
+        parse_resolvers,
+        "the resolver's addresses: one, or one of each family, that nothing else uses, or off",
     )
     log: str = setting("LOG", "info", one_of(*LEVELS), f"how much is logged: {', '.join(LEVELS)}")
 

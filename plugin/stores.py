@@ -1,10 +1,13 @@
 """The part of the composition root that is about the store that the hosts share."""
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 from plugin.settings import Settings, SettingsError
 from store.breaker import Breaker
 from store.catalog import Catalog
+from store.connections import NOTHING, Traffic
 from store.consul import ConsulStore
 from store.feed import Announcing
 from store.interface import Store
@@ -12,16 +15,24 @@ from store.measured import Measured, Told
 from store.sqlite import SqliteStore
 
 
+class Opened(NamedTuple):
+    store: Store
+    catalog: Catalog | None  # where services can be registered
+    exchanged: Callable[[], Traffic]  # with hosts beyond this one
+
+
 def open_store(settings: Settings) -> Store:
-    return open_stores(settings)[0]
+    return open_stores(settings).store
 
 
-def open_stores(settings: Settings, told: Told = lambda *_: None) -> tuple[Store, Catalog | None]:
-    """What the hosts share, and where services can be registered; `told` hears how long each call took."""
+def open_stores(settings: Settings, told: Told = lambda *_: None) -> Opened:
+    """What the hosts share; `told` hears how long each call took."""
     if settings.store.scheme == "sqlite":
-        return Announcing(Measured(SqliteStore(settings.state_dir / "cluster.db"), told), settings.host), None
+        here = SqliteStore(settings.state_dir / "cluster.db")
+        return Opened(Announcing(Measured(here, told), settings.host), None, lambda: NOTHING)
     try:
         consul = ConsulStore.from_url(str(settings.store), root=settings.cluster, environ=os.environ)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    return Breaker(Announcing(Measured(consul, told), settings.host), skew=lambda: consul.skew), consul
+    store = Breaker(Announcing(Measured(consul, told), settings.host), skew=lambda: consul.skew)
+    return Opened(store, consul, consul.exchanged)

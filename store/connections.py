@@ -1,10 +1,11 @@
 """HTTP connections that can be ended from outside, so that a long poll does not outlive its store."""
 
 import socket
+import struct
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -12,6 +13,17 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 MOST_IDLE = 64  # connections kept for reuse; further ones are made and dropped as needed
+TCP_BYTES = struct.Struct("=120xQQ")  # the start of linux/tcp.h's tcp_info: bytes acknowledged, bytes received
+
+
+class Traffic(NamedTuple):
+    """Bytes on the wire, with what HTTP and TLS add, without the headers of packets."""
+
+    sent: int
+    received: int
+
+
+NOTHING = Traffic(0, 0)
 
 
 class Connections(HTTPAdapter):
@@ -19,7 +31,9 @@ class Connections(HTTPAdapter):
 
     def __init__(self, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
-        self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        # With what has passed on each, as far as it was counted.
+        self._open: weakref.WeakKeyDictionary[HTTPConnection, Traffic] = weakref.WeakKeyDictionary()
+        self._exchanged = NOTHING
         self._lock = threading.Lock()
         self._ended = False
         self.renewals = 0
@@ -34,10 +48,18 @@ class Connections(HTTPAdapter):
                 super().connect()
                 connections._opened(self)
 
+            def close(self) -> None:
+                connections._closing(self)
+                super().close()
+
         class Encrypted(HTTPSConnection):
             def connect(self) -> None:
                 super().connect()
                 connections._opened(self)
+
+            def close(self) -> None:
+                connections._closing(self)
+                super().close()
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain
@@ -65,11 +87,29 @@ class Connections(HTTPAdapter):
             for connection in self._open:
                 _shut(connection)
 
+    def exchanged(self) -> Traffic:
+        """On all connections so far."""
+        with self._lock:
+            for connection in list(self._open):
+                self._count(connection)
+            return self._exchanged
+
     def _opened(self, connection: HTTPConnection) -> None:
         with self._lock:
-            self._open.add(connection)
+            self._open[connection] = NOTHING
             if self._ended:
                 _shut(connection)
+
+    def _closing(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._count(connection)
+
+    def _count(self, connection: HTTPConnection) -> None:
+        passed = _passed(connection)
+        if passed is not None and connection in self._open:
+            before, all_before = self._open[connection], self._exchanged
+            self._open[connection] = passed
+            self._exchanged = Traffic(*(a + p - b for a, p, b in zip(all_before, passed, before, strict=True)))
 
 
 def _shut(connection: HTTPConnection) -> None:
@@ -78,3 +118,14 @@ def _shut(connection: HTTPConnection) -> None:
         with suppress(OSError):  # the other side has ended it already
             # the plain method, since the one of TLS sockets takes the encryption away from under the reader
             socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+def _passed(connection: HTTPConnection) -> Traffic | None:
+    """As the kernel counts it, None of a connection that is closed."""
+    if connection.sock is None:
+        return None
+    with suppress(OSError):
+        return Traffic(
+            *TCP_BYTES.unpack(connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_BYTES.size))
+        )
+    return None

@@ -26,7 +26,7 @@ from consul.base import Response
 from consul.std import HTTPClient
 
 from store.catalog import Service, registration
-from store.connections import Connections
+from store.connections import Connections, Traffic
 from store.credentials import checked_token, read_credentials
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress
@@ -208,6 +208,9 @@ class ConsulStore:
 
     def reconnect(self) -> None:
         self._connections.renew()
+
+    def exchanged(self) -> Traffic:
+        return self._connections.exchanged()
 
     def _list(self, prefix: str, params: list[tuple[str, str]]) -> Snapshot:
         response = self._get(prefix, [("recurse", "1"), *params])

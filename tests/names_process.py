@@ -39,7 +39,7 @@ class Running:
 def resolver() -> Iterator[Running]:
     """Serves queries from 127.0.0.1, which is a container in POOL once it was told so."""
     port = free_port()
-    command = [sys.executable, "-P", "-m", "names", f"{HERE}:{port}"]
+    command = [sys.executable, "-P", "-m", "names", str(port), HERE]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             yield Running(port, process)

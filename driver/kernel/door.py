@@ -6,11 +6,11 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_network
-from itertools import groupby
+from itertools import groupby, islice
 from types import TracebackType
 from typing import Self
 
@@ -24,10 +24,11 @@ from driver.fast_path.program import program
 from driver.host_network import LinkSeen
 from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, read_network_link, rename, tunnels
 from driver.kernel.namespaces import within
+from driver.kernel.pairs import Pair, numbers
 from driver.kernel.programs import Programs
 from driver.kernel.rawsocket import RawSocket
 from driver.kernel.seen import link_of, switches_of
-from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
+from driver.kernel.tables import ALREADY_GONE, Packed, Tables, is_packed
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
@@ -48,6 +49,8 @@ from store.ip import IPAddress, IPNetwork
 
 PROBE = "flcp"  # like a container's link, whose coming and going concerns nobody
 NETLINK_XFRM, GET_POLICY = 6, 0x15  # linux/xfrm.h
+NUMBERS = numbers()  # of all pairs of this process
+ATTEMPTS = 3
 SAMPLE = ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")
 
 
@@ -189,22 +192,36 @@ class Kernel:
 
     # endpoints
 
-    def add_veth(self, host_link: str, container_link: str, mtu: int, segments: int | None = None) -> None:
-        """A pair of links, the host's end up; what is left of an earlier one of that name goes first.
+    def add_veth(
+        self,
+        host_link: str,
+        container_link: str,
+        mtu: int,
+        objects: Sequence[Object] = (),
+        segments: int | None = None,
+    ) -> None:
+        """A pair of links, the host's end up and with `objects`; what is left of an earlier one goes first.
 
-        The container's TCP makes packets of that many segments at most."""
-        with _explained(f"+ link {host_link} type veth peer {container_link} mtu {mtu}"):
-            own = {"ifname": host_link, "mtu": mtu, "state": "up", "address": endpoint_mac(host_link)}
-            limit = {} if segments is None else {"gso_max_segs": segments}
-            pair = {**own, "peer": {"ifname": container_link, "mtu": mtu, **limit}}
-            try:
-                self._ip.link("add", kind="veth", **pair)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-                self._delete_link(host_link)
-                self._delete_link(container_link)
-                self._ip.link("add", kind="veth", **pair)
+        The container's TCP makes packets of that many `segments` at most."""
+        pair = Pair(host_link, container_link, mtu, endpoint_mac(host_link), segments)
+        packed = [o for o in objects if isinstance(o, Packed)]
+        with _explained(f"+ {pair}"):
+            self._indexes[host_link], complete = self._make_pair(pair, packed)
+        left = [o for o in objects if o not in packed] if complete else objects
+        for error in self.apply_all(map(Put, left)).values():
+            raise KernelError(error)
+
+    def _make_pair(self, pair: Pair, objects: Sequence[Packed]) -> tuple[int, bool]:
+        """The number of the host's end, and whether all objects are there."""
+        for index in islice(NUMBERS, ATTEMPTS):
+            code, complete = self._tables.make_pair(pair, index, objects)
+            if code == 0:
+                return index, complete
+            if code not in (errno.EEXIST, errno.EBUSY):  # the name or the number is taken
+                break
+            self._delete_link(pair.host_link)
+            self._delete_link(pair.container_link)
+        raise NetlinkError(code, os.strerror(code))
 
     def rename_back(self, names: Collection[str]) -> bool:
         """Give the hosts' ends of pairs their names again, where somebody has renamed them; whether there were any."""

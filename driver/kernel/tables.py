@@ -12,6 +12,7 @@ from driver.entries import AnyRoute, Entry, Fdb, Key, Local, Neighbour, Route, U
 from driver.errors import KernelError
 from driver.host_network import AddressSeen, HostRoute
 from driver.kernel import wire
+from driver.kernel.pairs import Pair, pack_pair
 from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
@@ -103,6 +104,13 @@ class Tables:
         return put if put == entry else entry  # type: ignore[return-value]  # equal, so of one type
 
     # changing
+
+    def make_pair(self, pair: Pair, index: int, objects: Sequence[Packed]) -> tuple[int, bool]:
+        """Make the pair, its host's end with this number and `objects`. The pair's errno, 0 if it was made, and whether
+        all objects are there: `change` says of one that is not what is the matter."""
+        made = (wire.NEW_LINK, wire.CREATE | wire.EXCLUSIVE, pack_pair(pair, index))
+        refused = self._socket.change([made, *(self._request(Put(o), lambda _: index) for o in objects)])
+        return refused.get(0, 0), not refused
 
     def change(
         self, operations: Sequence[Operation], index: Callable[[str], int], names: Callable[[], dict[int, str]]

@@ -2,7 +2,8 @@
 
 The kernel changes the links of one container at a time, for all that run on it; three real hosts have three kernels.
 A bystander, in a namespace of its own, asks the kernel for nothing but a link that is up already to be up, and so
-tells how long one place in that queue is. A container that starts takes several of them in flannelpy alone."""
+tells how long one place in that queue is. A container that starts takes one of them in flannelpy, and several in
+dockerd."""
 
 import threading
 import time

@@ -83,7 +83,7 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         skew=lambda: None,
         state_dir=state_dir,
         attached=dict,
-        resolver="",
+        resolvers=(),
         checksums=SimpleNamespace(many=0),
     )
     return cast(Sources, found)

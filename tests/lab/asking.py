@@ -6,7 +6,7 @@ import time
 from tests.lab.cluster import Container
 from tests.lab.commands import wait_until
 
-RESOLVER = "169.254.53.53"
+RESOLVER, RESOLVER6 = "169.254.53.53", "fda9:fe35:35::53"
 ASK = """
 import sys, dns.exception, dns.message, dns.query
 server, kind, transport, *names = sys.argv[1:]
@@ -26,14 +26,14 @@ def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.
     return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
 
 
-def until(container: Container, name: str, expected: str) -> float:
+def until(container: Container, name: str, expected: str, kind: str = "A") -> float:
     """Seconds until the container is told so."""
     began = time.monotonic()
     wait_until(
         f"{container} to be told {expected!r} for {name}",
-        lambda: ask(container, name) == expected,
+        lambda: ask(container, name, kind) == expected,
         timeout=60,
-        tail=lambda: ask(container, name),
+        tail=lambda: ask(container, name, kind),
         every=0.02,
     )
     return time.monotonic() - began

@@ -19,7 +19,7 @@ SCRAPE = ROOT / "contrib/prometheus/scrape.yml"
 COMMANDS = ROOT / "docs/commands.md"
 WHERE = ("", ip_network("10.240.0.0/18"))
 ONE = {WHERE: 1}
-COUNTS = Counts(1, 1, ONE, ONE, ONE, 1, 9, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1, {"10.240.0.0/18": (5, 7)})
+COUNTS = Counts(1, 1, ONE, ONE, ONE, 1, 9, 0, (3, 4), 1, 0, 0, 0, 1, 1, 1, 1, 1, {"10.240.0.0/18": (5, 7)})
 
 
 def scraped() -> str:

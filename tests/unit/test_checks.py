@@ -24,7 +24,7 @@ UNDERLAY = Underlay("eth0", 1500, (ip_address("192.0.2.1"),), (ip_address("192.0
 REMOTE = Remote("h2", (THERE,), (BLOCK,))
 YES, NO = Answer(THERE, reply=True), Answer(None)
 FINE = Reached(Way(NETWORK, REMOTE, THERE), 1450, YES, 1500, YES, YES, YES)
-TOLD = Lookup(Question("web", 77, "db", THERE, "169.254.53.53"), (str(THERE),), "")
+TOLD = Lookup(Question("web", 77, "db", THERE, ip_address("169.254.53.53")), (str(THERE),), "")
 HEALTHY = Facts(
     host="h1",
     store="consul://192.0.2.9:8500",

@@ -466,14 +466,14 @@ def test_each_network_of_a_container_has_another_route_to_the_resolver() -> None
     made: list[Endpoint] = [endpoint("x", sandbox="another")]
     for number in range(10):
         fresh = endpoint(f"e{number}", sandbox="sandbox1")
-        made.append(replace(fresh, resolver=resolver_route(RESOLVER, fresh, made)))
+        made.append(replace(fresh, resolver=resolver_route([RESOLVER], fresh, made)))
     routes = [one.resolver for one in made[1:]]
     assert routes[0] == ip_network("169.254.53.53/32")
     assert routes[-1] is None  # no more prefixes
     assert len(set(routes)) == len(routes)
     assert all(RESOLVER in route for route in routes if route)
     made.remove(made[1])
-    assert resolver_route(RESOLVER, endpoint("new", sandbox="sandbox1"), made) == ip_network("169.254.53.53/32")
+    assert resolver_route([RESOLVER], endpoint("new", sandbox="sandbox1"), made) == ip_network("169.254.53.53/32")
 
 
 def test_the_resolver_is_behind_the_gateway_of_the_containers_own_subnet() -> None:

@@ -45,7 +45,7 @@ HERE = End(
     pinned=None,
     visit=Visit(INNER, end_to_end=YES, whole=YES),
 )
-ASKED = Question("web", 77, "db", B, "169.254.53.53")
+ASKED = Question("web", 77, "db", B, ip_address("169.254.53.53"))
 REACHED = Reached(Wanted(NETWORK, REMOTE, THERE), 1450, YES, 1500, YES, YES, YES)
 WELL = Found(
     host="h1",

@@ -20,6 +20,7 @@ from cluster.dockerd import EngineUnavailable
 from cluster.engine import ListedNetwork, read_shape
 from driver.errors import BadRequest
 from plugin import admin, cli, client, daemon_json, installer
+from plugin.daemon_json import with_dns, without_dns
 from plugin.flags import WrongSettings
 from plugin.install import (
     DAEMON_JSON,
@@ -47,7 +48,7 @@ PROGRAM = "/opt/f/bin/flannelpy"
 CONSUL = {"FLANNELPY_STORE": "consul://127.0.0.1:8500"}
 
 
-def wanted(settings: Mapping[str, str] = CONSUL, dns: str | None = None, read: Sequence[str] = (PROGRAM,)) -> Wanted:
+def wanted(settings: Mapping[str, str] = CONSUL, dns: Sequence[str] = (), read: Sequence[str] = (PROGRAM,)) -> Wanted:
     return Wanted(TEXT, PROGRAM, read, STATE, settings, dns)
 
 
@@ -171,7 +172,7 @@ def test_a_link_to_a_python_counts_by_where_it_leads(tmp_path: Path, monkeypatch
 
 
 def dns_after(text: str, nameservers: tuple[str, ...] = ("192.0.2.1",)) -> list[Write]:
-    steps = install_steps(Seen(daemon_json=text, nameservers=nameservers), wanted(dns="169.254.53.53"))
+    steps = install_steps(Seen(daemon_json=text, nameservers=nameservers), wanted(dns=["169.254.53.53"]))
     return [step for step in steps if isinstance(step, Write) and step.path not in (ENVIRONMENT, UNIT)]
 
 
@@ -189,6 +190,13 @@ def test_the_address_comes_first_and_the_other_servers_stay(text: str, dns: list
     assert json.loads(config.text)["dns"] == dns
     assert json.loads(record.text) == added
     assert config.mode is None
+
+
+def test_the_addresses_of_both_families_come_first_in_their_order() -> None:
+    both = ["169.254.53.53", "fda9:fe35:35::53"]
+    text = with_dns('{"dns": ["192.0.2.7", "169.254.53.53"]}', both, [])
+    assert json.loads(text) == {"dns": [*both, "192.0.2.7"]}
+    assert json.loads(without_dns(text, both)) == {"dns": ["192.0.2.7"]}
 
 
 def test_other_keys_of_daemon_json_stay_in_their_order() -> None:
@@ -386,13 +394,13 @@ def test_a_docker_that_cannot_be_asked_is_told_by_its_exit_code(root: Path, monk
         (("--block", "99"), "Error: FLANNELPY_BLOCK is '99': it must be a number from 16 to 30"),
         (
             ("--dns", "off", "--docker-dns", "169.254.53.53"),
-            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is off: they must be the same address",
+            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is off: the first must be of the second",
         ),
         (
             ("--dns", "169.254.1.1", "--docker-dns", "169.254.53.53"),
-            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is 169.254.1.1: they must be the same address",
+            "Error: --docker-dns is 169.254.53.53, and FLANNELPY_DNS is 169.254.1.1: the first must be of the second",
         ),
-        (("--docker-dns", "here"), "Error: --docker-dns is 'here': it must be an IP address"),
+        (("--docker-dns", "here"), "Error: --docker-dns is 'here': it must be an IP address, or some with commas"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(root: Path, arguments: tuple[str, ...], sentence: str) -> None:

@@ -96,7 +96,6 @@ def with_examples(test: T) -> T:
 @settings(max_examples=300)
 @given(message=messages)
 def test_whatever_is_asked_the_answer_is_short_and_well_formed_and_soon(zone: Zone, message: bytes) -> None:
-    wire._known.cache_clear()
     for datagram in (True, False):
         began = time.thread_time()
         reply = answer(zone, message, IN_BOTH, datagram=datagram)
@@ -117,6 +116,42 @@ def test_whatever_is_asked_nobody_is_told_what_is_not_for_him(zone: Zone, messag
         reply = answer(zone, message, source, datagram=True)
         told = dns.message.from_wire(reply).answer if reply else []
         assert all(item.to_text().startswith(may_see) for some in told for item in some if some.rdtype != wire.PTR)
+
+
+harmless = st.from_regex(rb"[0-9A-Za-z_-]{1,63}", fullmatch=True).map(lambda text: bytes([len(text)]) + text)
+usual = st.builds(
+    put_together,
+    st.sampled_from([0, 0x0100, 0x0120]),
+    st.just(TRUE),
+    st.lists(
+        st.builds(
+            lambda parts, rest: b"".join(parts) + b"\0" + rest,
+            st.lists(harmless, max_size=6),
+            st.binary(min_size=4, max_size=4),
+        ),
+        min_size=1,
+        max_size=1,
+    ),
+    st.lists(
+        st.builds(lambda size, version: b"\0\0\x29" + size + bytes([0, version]) + bytes(4), shorts, st.integers(0, 1)),
+        max_size=2,
+    ),
+)
+
+
+@with_examples
+@settings(max_examples=500)
+@given(message=usual | messages)
+def test_what_is_read_without_the_library_is_what_the_library_reads(message: bytes) -> None:
+    if not message[2] & 0x78 and wire._is_one_question(message):
+        assert wire._plain(message) in (None, wire._library(message))
+
+
+@pytest.mark.parametrize("name", ["shop1", "Shop_1.web.flannelpy", "5.2.240.10.in-addr.arpa", "a" * 63])
+@pytest.mark.parametrize("edns", [None, 0])
+def test_usual_questions_need_no_library(name: str, edns: int | None) -> None:
+    message = dns.message.make_query(name, "AAAA", use_edns=-1 if edns is None else edns).to_wire()
+    assert wire._plain(message) == wire._library(message)
 
 
 @pytest.mark.parametrize("size", [512, wire.LARGEST_QUERY, 65_507])

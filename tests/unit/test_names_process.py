@@ -192,7 +192,7 @@ def test_a_process_that_died_is_started_again_and_told_everything() -> None:
         askers={HERE: (POOL,)},
         prefixes={POOL: (POOL,)},
     )
-    manager = Resolver(ip_address(HERE), lambda: known, port)
+    manager = Resolver([ip_address(HERE)], lambda: known, port)
     manager.start()
     try:
         first = manager._process

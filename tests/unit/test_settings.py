@@ -57,6 +57,12 @@ def test_everything_set() -> None:
     )
 
 
+def test_the_resolver_has_an_address_of_each_family_unless_told_otherwise() -> None:
+    assert Settings().dns == (ip_address("169.254.53.53"), ip_address("fda9:fe35:35::53"))
+    assert Settings.read({"FLANNELPY_DNS": "169.254.53.54"}).dns == (ip_address("169.254.53.54"),)
+    assert Settings.read({"FLANNELPY_DNS": "off"}).dns == ()
+
+
 def test_consul_has_its_usual_ports() -> None:
     assert str(Settings.read({"FLANNELPY_STORE": "consul://consul.service"}).store) == "consul://consul.service:8500"
     assert str(Settings.read({"FLANNELPY_STORE": "consuls://[::1]"}).store) == "consuls://[::1]:8501"
@@ -81,6 +87,18 @@ def test_consul_has_its_usual_ports() -> None:
         ("ADDRESS", "eth0", "'eth0' is not an IP address such as 10.1.0.5 or fd00::5"),
         ("ADDRESS", "127.0.0.1", "'127.0.0.1' reaches into 127.0.0.0/8, which are loopback addresses"),
         ("ADDRESS", "10.0.0.1,10.0.0.2", "it must be at most one address per family, with a comma between them"),
+        ("DNS", "here", "it must be addresses that nothing else uses, such as 169.254.53.53,fda9:fe35:35::53, or off"),
+        (
+            "DNS",
+            "127.0.0.53",
+            "containers cannot reach 127.0.0.53; take one such as 169.254.53.53,fda9:fe35:35::53, or off",
+        ),
+        (
+            "DNS",
+            "fe80::53",
+            "containers cannot reach fe80::53; take one such as 169.254.53.53,fda9:fe35:35::53, or off",
+        ),
+        ("DNS", "10.0.0.1,10.0.0.2", "it must be at most one address per family, with a comma between them"),
         ("POOLS", " ; ", "it must be one or more CIDR,size=N, separated by semicolons"),
         ("POOLS", "10.0.0.0/8", "'10.0.0.0/8' needs ,size=N with N from 8 to 30"),
         ("POOLS", "10.0.0.0/8,size=7", "'10.0.0.0/8,size=7' needs ,size=N with N from 8 to 30"),

@@ -73,6 +73,6 @@ def test_a_loop_that_stands_still_and_an_ear_that_is_deaf_are_no_health() -> Non
 
 def all_is_well(tenancy: Tenancy) -> Sources:
     """As far as problems are asked for."""
-    reconciler = SimpleNamespace(faults=list, passes=1)
+    reconciler = SimpleNamespace(faults=list, passes=1, underlay_fault="")
     nothing = {"reconciler": reconciler, "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
     return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, **nothing))

@@ -190,19 +190,6 @@ def test_what_would_take_long_to_read_is_not_read(message: bytes, monkeypatch: p
     assert query.error == wire.FORMERR
 
 
-def test_only_short_questions_are_remembered() -> None:
-    """Else who asks thousands of long ones fills the memory."""
-    query = dns.message.make_query("remembered", "A", use_edns=0)
-    before = wire._known.cache_info().currsize
-    assert wire.parse(query.to_wire())
-    assert wire._known.cache_info().currsize == before + 1
-    query.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.make(65001), b"x" * wire.LONGEST_KNOWN)])
-    long = wire.parse(query.to_wire())
-    assert long is not None
-    assert not long.error
-    assert wire._known.cache_info().currsize == before + 1
-
-
 @pytest.mark.parametrize("message", [b"", b"\0" * 11, header(flags=0x8180, rest=SHOP1)])
 def test_what_is_no_query_is_not_answered(zone: Zone, message: bytes) -> None:
     """Else two servers could be made to talk to each other for ever."""
