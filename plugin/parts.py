@@ -64,7 +64,7 @@ def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    store, catalog = open_stores(settings, metrics.store_call)
+    store, catalog = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     alone = settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone)
     networks = Networks(local, lambda: naming.endpoints.poke())
