@@ -126,7 +126,7 @@ def read_pools(shape: Any) -> Iterator[EnginePool]:
     space = (ipam.get("Options") or {}).get(OPTION, "")
     for config in ipam.get("Config") or [] if ipam.get("Driver") not in BUILT_IN_IPAM else []:
         if config.get("Subnet"):
-            pool_id = PoolId(ip_network(config["Subnet"]), _range(config), space)
+            pool_id = PoolId(ip_network(config["Subnet"], strict=False), _range(config), space)
             yield EnginePool(pool_id, frozenset(_auxiliary(config)))
 
 
@@ -256,7 +256,7 @@ def _names(name: str, container_id: str, attached: Any) -> tuple[str, ...]:
 
 
 def _range(config: Any) -> IPNetwork | None:
-    return ip_network(config["IPRange"]) if config.get("IPRange") else None
+    return ip_network(config["IPRange"], strict=False) if config.get("IPRange") else None
 
 
 def _addresses(*texts: str | None) -> tuple[IPAddress, ...]:
