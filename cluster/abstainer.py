@@ -3,6 +3,7 @@ and says what the cluster has that this host has not, and how to make it here.""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from cluster.participation import Participation
 from cluster.removals import read
@@ -24,9 +25,11 @@ class Abstainer:
         had: Participation,
         entries: Callable[[], Mapping[str, Entry] | None],
         pools: Callable[[], Collection[IPNetwork]],
+        names: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """`entries` are the cluster's networks as last heard of; `pools` the first ones of this host's networks."""
-        self._had, self._entries, self._pools = had, entries, pools
+        """`entries` are the cluster's networks as last heard of; `pools` the first ones of this host's networks,
+        `names` those of all that Docker has here, as far as it can be asked."""
+        self._had, self._entries, self._pools, self._names = had, entries, pools, names
 
     def start(self) -> None:
         self._had.clear()
@@ -40,8 +43,9 @@ class Abstainer:
 
     def outcomes(self) -> Mapping[str, Outcome]:
         """The cluster's networks that this host has not, by name."""
-        absent = self._absent((self._entries() or {}).values())
-        return {record.name: Outcome(State.ABSENT, f"{reason(record)}; type: {command(record)}") for record in absent}
+        absent = list(self._absent((self._entries() or {}).values()))
+        names = self._names() if absent else ()
+        return {record.name: Outcome(State.ABSENT, f"{reason(record)}; {advice(record, names)}") for record in absent}
 
     def _absent(self, entries: Iterable[Entry]) -> Iterator[DockerNetwork]:
         """A network is the one with the same pool, whatever it is called here."""
@@ -49,6 +53,13 @@ class Abstainer:
         for record in map(read, entries):
             if record is not None and not record.removed and here.isdisjoint(record.pools[:1]):
                 yield record
+
+
+def advice(record: DockerNetwork, names: Collection[str]) -> str:
+    """What to type: by its pool it is the cluster's network, under any name."""
+    if record.name not in names:
+        return f"type: {command(record)}"
+    return f"another network has that name here, so give it one of its own: {command(replace(record, name='NAME'))}"
 
 
 def reason(record: DockerNetwork) -> str:

@@ -110,9 +110,10 @@ class Dockerd:
             client.remove_network(network_id)
 
     def unstarted(self, networks: Collection[str]) -> list[Unstarted]:
-        """Of the containers in these networks, by id."""
+        """Of the containers in these networks, by id, that have run before: of one that was never started, whoever
+        typed the command knows."""
         with self._client() as client:
-            filters = {"network": list(networks), "status": ["created", "exited"]}
+            filters = {"network": list(networks), "status": ["exited"]}
             found = [self._inspected(client, c["Id"]) for c in client.containers(all=True, filters=filters)]
             return [u for shape in found if shape is not None and (u := read_unstarted(shape)) is not None]
 

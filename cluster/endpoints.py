@@ -4,9 +4,11 @@ What Docker calls them is asked after each of its events; which endpoints there 
 container that stops is gone before Docker says so. Docker drops events, and says nothing, for a listener that is slow:
 so now and then, and after each connection, a list of all containers shows which are not as they were last seen.
 
-No question waits for another: Docker answers one about a container that starts only when it has started, and one about
-a container that hangs not at all. What is not answered stands as it stood. What should stand in the store is compared
-with what the directory has seen there: whatever was missed is made good by the next comparison."""
+Docker answers a question about a container that starts only when it has started, and one about a container that hangs
+not at all. So several are asked at once, and what was not answered is asked again on threads of its own: containers
+that hang keep others waiting once, for as long as an answer may take. What is not answered stands as it stood. What
+should stand in the store is compared with what the directory has seen there: whatever was missed is made good by the
+next comparison."""
 
 import json
 import logging
@@ -68,19 +70,22 @@ class Endpoints(Poked):
         called when `own` may have. To be poked when the journal, or what stands in the store, has changed."""
         self._engine, self._journal, self._store, self._host = engine, journal, store, host
         self._stands, self._fence, self._changed = stands, fence, changed
-        self._lock = threading.Lock()  # of the next six
+        self._lock = threading.Lock()  # of the next seven
         self._list_at, self._listed = NOW, False  # when all is to be asked for; whether it was, at least once
         self._suspects: set[str] = set()  # containers to ask about
         self._in_question: set[str] = set()  # asked about at this moment
+        self._unanswered: set[str] = set()  # asked about without an answer
         self._unheard: set[str] = set()  # of those that ran at the start, the ones without an answer yet
         self._containers: dict[str, EngineContainer] = {}
         self._not_before = 0.0
         self._asking = ThreadPoolExecutor(AT_ONCE, "endpoints-ask")
+        self._asking_again = ThreadPoolExecutor(AT_ONCE, "endpoints-ask-again")
         super().__init__("endpoints")
 
     def stop(self) -> None:
         super().stop()
-        self._asking.shutdown(wait=False, cancel_futures=True)
+        for asking in (self._asking, self._asking_again):
+            asking.shutdown(wait=False, cancel_futures=True)
 
     # what Docker tells
 
@@ -227,8 +232,9 @@ class Endpoints(Poked):
             asked = self._suspects - self._in_question
             self._suspects -= asked
             self._in_question |= asked
+            again = asked & self._unanswered
         for container in asked:
-            self._asking.submit(self._inspect, container)
+            (self._asking_again if container in again else self._asking).submit(self._inspect, container)
 
     def _inspect(self, container_id: str) -> None:
         """Without an answer it is asked about again, and alone."""
@@ -239,11 +245,12 @@ class Endpoints(Poked):
                 log.exception("a container was not understood", extra={"container": container_id})
             with self._lock:
                 self._in_question.discard(container_id)
+                self._unanswered.add(container_id)
                 self._suspects.add(container_id)  # PAUSE goes by: nobody is poked
             return
         with self._lock:
-            self._in_question.discard(container_id)
-            self._unheard.discard(container_id)
+            for waiting in (self._in_question, self._unanswered, self._unheard):
+                waiting.discard(container_id)
             self._containers.pop(container_id, None)
             if found is not None and found.endpoints:
                 self._containers[container_id] = found

@@ -12,7 +12,11 @@ from ipam.spaces import OPTION
 from store.ip import IPAddress, IPNetwork, contains
 from store.records import NetworkShape
 
-NO_DRIVER = re.compile(r"plugin .*not found|could not resolve driver|/plugins/.*\.sock")
+FOR_NOW = "(for now)"  # ends each refusal of ours that passes by itself
+PASSES = re.compile(
+    r"plugin .*not found|could not resolve driver|/plugins/.*\.sock"  # our driver was not there
+    rf"|(?:Ipam|Network)Driver\.\w+: .*{re.escape(FOR_NOW)}"
+)
 T = TypeVar("T")
 BUILT_IN_IPAM = ("default", "null", "dhcp", "")
 MOST_NAMES = 32  # of one endpoint: all of a batch go into one request to the store
@@ -49,11 +53,16 @@ class ListedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Unstarted:
-    """A container that Docker was to start by itself, and could not for want of a network driver."""
+    """A container that Docker starts by itself, and last could not."""
 
     id: str
     name: str
     error: str  # Docker's words
+
+    @property
+    def passes(self) -> bool:
+        """Whether it was for want of our driver, or of what that needed, so that it may work another time."""
+        return PASSES.search(self.error) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ def read_pools(shape: Any) -> Iterator[EnginePool]:
     space = (ipam.get("Options") or {}).get(OPTION, "")
     for config in ipam.get("Config") or [] if ipam.get("Driver") not in BUILT_IN_IPAM else []:
         if config.get("Subnet"):
-            pool_id = PoolId(ip_network(config["Subnet"]), _range(config), space)
+            pool_id = PoolId(ip_network(config["Subnet"], strict=False), _range(config), space)
             yield EnginePool(pool_id, frozenset(_auxiliary(config)))
 
 
@@ -204,10 +213,11 @@ def read_glance(shape: Any) -> Glance:
 
 
 def read_unstarted(shape: Any) -> Unstarted | None:
-    """From GET /containers/ID; None if it is not to run, or does not run for another reason."""
+    """From GET /containers/ID, of one that does not run; None if it is not to, or if it ended or was stopped: a start
+    that works takes the last error away."""
     error = shape["State"].get("Error") or ""
     kept = shape["HostConfig"].get("RestartPolicy", {}).get("Name") in ("always", "unless-stopped")
-    return Unstarted(shape["Id"], shape["Name"].lstrip("/"), error) if kept and NO_DRIVER.search(error) else None
+    return Unstarted(shape["Id"], shape["Name"].lstrip("/"), error) if kept and error else None
 
 
 def needs(shape: Any, network_id: str, name: str) -> bool:
@@ -246,7 +256,7 @@ def _names(name: str, container_id: str, attached: Any) -> tuple[str, ...]:
 
 
 def _range(config: Any) -> IPNetwork | None:
-    return ip_network(config["IPRange"]) if config.get("IPRange") else None
+    return ip_network(config["IPRange"], strict=False) if config.get("IPRange") else None
 
 
 def _addresses(*texts: str | None) -> tuple[IPAddress, ...]:

@@ -1,7 +1,9 @@
-"""Starts what Docker gave up: containers that it was to start with itself, while our driver was not there yet.
+"""Starts what Docker gave up: containers that it was to start by itself, and could not because of us.
 
-dockerd waits some 15 s for a driver and does not try again, whatever a container's restart policy says. So after each
-connection to the Engine, and a little later for what it is still trying, the agent looks for such containers."""
+dockerd waits some 15 s for a driver and does not try again, whatever a container's restart policy says; nor does it
+after a refusal that passes, of a host whose store is away, say. So the agent looks for such containers after each
+connection to the Engine, when the store is back, and again and again as long as one is left. One that was found once
+stays looked after: what Docker says of it after another try may be anything."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -14,6 +16,7 @@ from cluster.engine import Event, Unstarted
 log = logging.getLogger(__name__)
 
 LOOKS, APART = 3, 20.0  # seconds: Docker has given up what it will give up
+LONGEST = 60.0  # seconds between two looks while one is left, as between Docker's own restarts
 
 
 class Engine(Protocol):
@@ -22,28 +25,33 @@ class Engine(Protocol):
 
 
 class Reviver(Poked):
-    """A listener of Docker's events."""
+    """A listener of Docker's events; to be poked when refusals may have passed."""
 
     def __init__(self, engine: Engine, ours: Callable[[], Collection[str]]) -> None:
         """`ours` are the ids of our driver's networks on this host."""
         self._engine, self._ours = engine, ours
-        self._left = 0
+        self._left: dict[str, str] = {}  # containers by id, and why they last did not start
         super().__init__("reviver")
 
     def resync(self) -> None:
-        self._left = LOOKS
         self.poke()
 
     def event(self, event: Event) -> None:
         """Only connections matter."""
 
     def _run(self) -> None:
+        looks = LOOKS  # since the last poke
         while not self._stopping.is_set():
-            self._news.wait(APART if self._left else None)
+            looks = 0 if self._news.wait(self._patience(looks)) else looks + 1
             self._news.clear()
             if not self._stopping.is_set():
-                self._left = max(self._left - 1, 0)
                 self._attempt()
+
+    def _patience(self, looks: int) -> float | None:
+        """Seconds until the next look when nobody pokes."""
+        if looks + 1 >= LOOKS and not self._left:
+            return None
+        return APART if looks < LOOKS else LONGEST
 
     def _attempt(self) -> None:
         try:
@@ -55,12 +63,20 @@ class Reviver(Poked):
 
     def look(self) -> None:
         ours = self._ours()
-        for container in self._engine.unstarted(ours) if ours else ():
-            try:
-                self._engine.start(container.id)
-                log.warning("container started, Docker had given it up", extra=_told(container))
-            except EngineUnavailable as error:
-                log.warning("container cannot be started", extra={**_told(container), "now": error})
+        found = self._engine.unstarted(ours) if ours else []
+        before, self._left = self._left, {}
+        for container in found:
+            if container.passes or container.id in before:
+                self._start(container, before.get(container.id))
+
+    def _start(self, container: Unstarted, before: str | None) -> None:
+        try:
+            self._engine.start(container.id)
+            log.warning("container started, Docker had given it up", extra=_told(container))
+        except EngineUnavailable as error:
+            self._left[container.id] = str(error)
+            if str(error) != before:
+                log.warning("container cannot be started yet", extra={**_told(container), "now": error})
 
 
 def _told(container: Unstarted) -> dict[str, str]:

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from cluster.agent import Poked
 from cluster.endpoints import Attachment
@@ -41,7 +42,8 @@ class Services(Poked):
         self._told: dict[str, Service] | None = None  # None: what stands there has to be looked at
         self._looked = 0.0
         self._wrong: set[str] = set()
-        self._forbidden = ""
+        self._forbidden: set[str] = set()  # names of services
+        self._reported = ""
         super().__init__("services")
 
     def _run(self) -> None:
@@ -69,12 +71,23 @@ class Services(Poked):
         if self._told is None or time.monotonic() - self._looked > SWEEP:
             self._told, self._looked = self._standing(needed=bool(wanted)), time.monotonic()
         for service_id in self._told.keys() - wanted.keys():
-            self._catalog.deregister(self._node, service_id)
-            del self._told[service_id]
+            self._change(self._told.pop(service_id), partial(self._catalog.deregister, self._node, service_id))
         for service_id, service in wanted.items():
             if self._told.get(service_id) != service:
-                self._catalog.register(self._node, self._address(), service_id, service)
+                register = partial(self._catalog.register, self._node, self._address(), service_id, service)
+                self._change(service, register)
                 self._told[service_id] = service
+
+    def _change(self, service: Service, change: Callable[[], None]) -> None:
+        """A name that the token may not write hinders no other, and is tried again when Consul is looked at again."""
+        try:
+            change()
+        except StoreForbidden as error:
+            if service.name not in self._forbidden:
+                log.error("a service is not as its label says", extra={"service": service.name, "why": error})
+            self._forbidden.add(service.name)
+        else:
+            self._forbidden.discard(service.name)
 
     def _standing(self, *, needed: bool) -> dict[str, Service]:
         """What is registered. Who may not ask has registered nothing, and need not hear of it."""
@@ -97,9 +110,9 @@ class Services(Poked):
         return wanted
 
     def _report(self, why: str) -> None:
-        if why != self._forbidden:
+        if why != self._reported:
             log.warning("Consul is told of services later", extra={"why": why})
-        self._forbidden = why
+        self._reported = why
 
 
 def services_of(attachments: list[Attachment]) -> tuple[dict[str, Service], Mapping[str, str]]:
@@ -116,5 +129,5 @@ def services_of(attachments: list[Attachment]) -> tuple[dict[str, Service], Mapp
         if found is None or port > 65535:
             wrong[one.record.name] = label
         else:
-            wanted[f"flannelpy-{one.record.container}"] = Service(found[1], one.record.addresses[0], port)
+            wanted[f"flannelpy-{one.record.container}"] = Service(found[1], one.record.addresses, port)
     return wanted, wrong

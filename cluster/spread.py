@@ -40,6 +40,7 @@ class Act(Enum):
     REPLACE = auto()  # what is here contradicts the cluster; used by a container it stays
     WITHDRAW = auto()  # tell the cluster that the user removed it here
     THIN_OUT = auto()  # Docker has the name twice here: of those that no container uses, remove all but the cluster's
+    REVIEW = auto()  # as the cluster has it, which kept it for a container: is that still so?
     FORGET = auto()
 
 
@@ -138,7 +139,8 @@ def _as_recorded(network: Here, record: DockerNetwork, had: Had | None) -> Decis
         return Decision(Act.REPLACE if unlike else Act.JOIN, network)
     if had.network_id is None:  # interrupted while we made it, and the user may have been faster
         return Decision(Act.JOIN if network.shape.pools == record.pools else Act.REPLACE, network)
-    return Decision(Act.NOTHING, network, standing(network.shape, record))
+    outcome = standing(network.shape, record)
+    return Decision(Act.REVIEW if outcome.state is State.KEPT else Act.NOTHING, network, outcome)
 
 
 def standing(shape: NetworkShape, record: DockerNetwork) -> Outcome:

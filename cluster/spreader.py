@@ -25,6 +25,7 @@ from store.records import DockerNetwork, NetworkShape
 log = logging.getLogger(__name__)
 
 SWEEP, RETRY = 30.0, 3.0  # seconds to the next look when nobody says that something has changed
+WAITING = (State.CONFLICT, State.AMBIGUOUS, State.FAILED)  # what is looked at again soon
 
 
 class Engine(Protocol):
@@ -80,7 +81,7 @@ class Spreader(Poked):
             if event.action == "create":
                 return  # our own doing
         made_or_removed = event.kind == "network" and event.action in ("create", "destroy")
-        freed = event.action in ("disconnect", "destroy") and self._waits()
+        freed = event.action in ("disconnect", "destroy") and self._any_outcome(*WAITING, State.KEPT)
         if made_or_removed or freed:
             self.poke()
 
@@ -94,7 +95,7 @@ class Spreader(Poked):
         pause = RETRY
         while not self._stopping.is_set():
             self._news.clear()
-            troubled = not self._attempt() or self._waits()
+            troubled = not self._attempt() or self._any_outcome(*WAITING)
             self._news.wait(pause if troubled else SWEEP)
             pause = min(pause * 2, SWEEP) if troubled else RETRY
 
@@ -112,9 +113,8 @@ class Spreader(Poked):
             self._failing = False
         return not self._failing
 
-    def _waits(self) -> bool:
-        waiting = (State.CONFLICT, State.AMBIGUOUS, State.FAILED)
-        return any(outcome.state in waiting for outcome in list(self._outcomes.values()))
+    def _any_outcome(self, *states: State) -> bool:
+        return any(outcome.state in states for outcome in list(self._outcomes.values()))
 
     def look(self) -> None:
         """Compare, and do what is to be done. Raises what the store and the Engine raise."""
@@ -182,6 +182,8 @@ class Spreader(Poked):
                 return self._withdraw(written.record, written.version)
             case Decision(Act.THIN_OUT, Here() as network):
                 return self._thin_out(network, here)
+            case Decision(Act.REVIEW, Here() as network) if written.record:
+                return self._review(network, written.record, written.version)
             case Decision(Act.FORGET):
                 self._had.forget(name)
                 self.poke()  # what it hid may be next
@@ -213,11 +215,25 @@ class Spreader(Poked):
     def _remove(self, network: Here, written: Written) -> Outcome | None:
         user = self._take_away(network)
         if user is not None:
-            return self._announce(network, written, kept=f"container {user} on host {self._host} uses it")
+            return self._announce(network, written, kept=self._kept_for(user))
         name = network.shape.name
         log.info("network removed here, as in the cluster", extra={"network": name})
         self._had.forget(name)
         return None
+
+    def _kept_for(self, user: str) -> str:
+        return f"container {user} on host {self._host} uses it"
+
+    def _review(self, network: Here, record: DockerNetwork, version: int) -> Outcome | None:
+        """Who kept it tells everybody that its container no longer uses it, and which other one does, if any."""
+        if record.host != self._host:
+            return standing(network.shape, record)
+        reasons = [self._kept_for(user) for user in self._engine.users_of(network.id, record.name)]
+        if record.kept not in reasons:
+            record = replace(record, kept=next(iter(reasons), None))
+            if not self._write(record, version):
+                return None
+        return standing(network.shape, record)
 
     def _replace(self, network: Here, record: DockerNetwork) -> Outcome | None:
         user = self._take_away(network)

@@ -112,11 +112,12 @@ class View:
 
     def _blocks(self, pool: IPNetwork) -> Iterator[tuple[str, str]]:
         """The keys of the pool's blocks, and their hosts. A borrowed address is a block of its own: a route to it
-        alone."""
+        alone, as long as it is used."""
         for key, block in _readable(self._table(records.blocks_prefix(pool)), records.Block):
             yield key, block.host
         for key, borrowed in _readable(self._table(records.borrowed_prefix(pool)), records.Borrowed):
-            yield key, borrowed.host
+            if not borrowed.idle:
+                yield key, borrowed.host
 
     def _table(self, key: str) -> Table:
         """The table of the key, or of the keys below a prefix."""

@@ -237,10 +237,11 @@ class Ipam:
         lease = journal.leases.get(wanted)
         if lease is not None and lease.kind == BORROWED and lease.released is not None:
             return wanted  # not returned yet: still ours
-        if lease is not None and lease.kind == RETURNING:
-            self._loans.give_back(pool)
+        if lease is not None and lease.kind == RETURNING and self._loans.have_again(pool, wanted):
+            return wanted
         if journal.block_of(wanted) is None:
             self._holdings.take_block(pool_id, wanted)
+            lease = journal.leases.get(wanted)
         if lease is not None and lease.kind == LENT:
             self._loans.look_after(pool, wanted)
         if journal.is_reserved(wanted):

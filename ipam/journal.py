@@ -195,8 +195,12 @@ class PoolJournal:
                 book.take_back(address, moment)
 
     def note_returning(self, address: IPAddress) -> None:
-        """A borrowed address that came back goes to its block's holder: from now on it is not ours to give."""
+        """A borrowed address that came back is for whoever wants it: from now on it is not ours to give."""
         self._leases.put(address, replace(self.leases[address], kind=RETURNING))
+
+    def has_rested(self, address: IPAddress, seconds: float) -> bool:
+        """Whether an address that came back did so long ago."""
+        return self._clock() - (self.leases[address].released or 0.0) > seconds
 
     def forget(self, address: IPAddress) -> None:
         """As if nobody ever had it: for one that goes back to another host, or that is reserved."""

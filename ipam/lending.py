@@ -2,11 +2,15 @@
 
 The holder gives its addresses out without asking anybody, so nobody can take one from it: it must agree. The borrower
 writes a wish; the holder, which watches the pool, notes in its own journal that the address is lent, and then turns
-the wish into the borrower's key in one transaction. All hosts route a borrowed address to the borrower."""
+the wish into the borrower's key in one transaction. All hosts route a borrowed address to the borrower.
+
+Once its container is gone the key stays for a while, marked as idle. Whoever wants the address first, the borrower once
+more (after a reboot), another host or the holder, writes the key anew or removes it: nobody has to answer."""
 
 import random
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from ipam import blocks
 from ipam.errors import AddressTaken
@@ -44,13 +48,25 @@ class Lending:
 
     def borrow(self, asked: HeldElsewhere) -> None:
         """Make the address this host's, or AddressTaken with the holder's sentence. Waits, so hold no lock."""
-        borrower = self.borrower(asked.pool, asked.address)
-        if borrower is not None:
+        loan = self._loan(asked.pool, asked.address)
+        if loan is None:
+            self._wish(asked)
+            self._await_answer(asked)
+        elif not self.take_over(asked.pool, asked.address):
             raise AddressTaken(
-                f"address {asked.address} is in use on host {borrower}, which borrowed it; choose another"
+                f"address {asked.address} is in use on host {loan[0].host}, which borrowed it; choose another"
             )
-        self._wish(asked)
-        self._await_answer(asked)
+
+    def take_over(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Have an address that is lent and idle. One of another epoch is left alone: whether it is still lent, nobody
+        has told the store. One that a crash left with this host becomes idle first: written as it stands, Consul would
+        not count it as written, and what was sent before could still come true."""
+        self.offer(pool, address)
+        loan = self._loan(pool, address)
+        if loan is None or not loan[0].idle or loan[0].epoch != self._tenancy.epoch:
+            return False
+        mine = encode(records.Borrowed(self._host, self._tenancy.epoch))
+        return self._store.commit(*self._tenancy.check_new(), Put(records.borrowed_key(pool, address), mine, loan[1]))
 
     def _wish(self, asked: HeldElsewhere) -> None:
         wish = Put(records.wanted_key(asked.pool, asked.address), encode(records.Wanted(self._host)), ABSENT)
@@ -85,6 +101,17 @@ class Lending:
                     f"{asked}; that host did not answer in {self._patience:.0f} s, so it cannot lend the address"
                 )
             seen = self._store.wait(key, seen, max(left, 0)).version
+
+    def offer(self, pool: IPNetwork, address: IPAddress) -> None:
+        """A borrowed address that no container has any more is for whoever wants it first. One that is not ours is left
+        alone."""
+        loan = self._loan(pool, address)
+        if loan is None or loan[0].host != self._host or loan[0].idle:
+            return
+        if loan[0].epoch != self._tenancy.epoch:
+            self.give_back(pool, address)  # nobody could take it over
+        else:
+            self._store.commit(Put(records.borrowed_key(pool, address), encode(replace(loan[0], idle=True)), loan[1]))
 
     def give_back(self, pool: IPNetwork, address: IPAddress) -> None:
         """A borrowed address belongs to its block's holder again. One that is not ours is left alone."""
@@ -124,14 +151,24 @@ class Lending:
     # what stands in the store
 
     def borrower(self, pool: IPNetwork, address: IPAddress) -> str | None:
+        loan = self._loan(pool, address)
+        return loan[0].host if loan else None
+
+    def _loan(self, pool: IPNetwork, address: IPAddress) -> tuple[records.Borrowed, int] | None:
         entry = self._store.get(records.borrowed_key(pool, address))
-        return decode(records.Borrowed, entry.value).host if entry else None
+        return (decode(records.Borrowed, entry.value), entry.version) if entry else None
 
     def borrowed(self, pool: IPNetwork) -> dict[IPAddress, str]:
+        return {address: loan.host for address, loan in self._loans(pool).items()}
+
+    def used(self, pool: IPNetwork) -> set[IPAddress]:
+        """Of the borrowed addresses, those that are not idle."""
+        return {address for address, loan in self._loans(pool).items() if not loan.idle}
+
+    def _loans(self, pool: IPNetwork) -> dict[IPAddress, records.Borrowed]:
         entries = self._store.read(records.borrowed_prefix(pool)).entries
         return {
-            records.address_of_key(key): decode(records.Borrowed, entry.value).host
-            for key, entry in records.sound(entries)
+            records.address_of_key(key): decode(records.Borrowed, entry.value) for key, entry in records.sound(entries)
         }
 
     def _wanted(self, pool: IPNetwork, address: IPAddress) -> tuple[records.Wanted, int] | None:
@@ -143,13 +180,15 @@ class Lending:
     ) -> list[tuple[IPAddress, IPNetwork, str]]:
         """Addresses, their blocks and holders, that other hosts do not use as far as they have told; the holder with
         most of them first, one address per block."""
-        taken: set[IPAddress | None] = {*besides, *self.borrowed(pool)}
+        loans = self._loans(pool)
+        idle = {address for address, loan in loans.items() if loan.idle}
+        taken: set[IPAddress | None] = {*besides, *loans.keys() - idle}
         found = []
         leases = self._store.read(records.leases_prefix(pool)).entries
         for key, entry in records.sound(self._store.read(records.blocks_prefix(pool)).entries):
             block, holder = records.block_of_key(key), decode(records.Block, entry.value).host
             told = leases.get(records.leases_key(pool, block))
-            given = set(decode(records.BlockLeases, told.value).given) if told else set()
+            given = set(decode(records.BlockLeases, told.value).given) - idle if told else set()
             free = [a for a in blocks.usable(pool, block) if a not in taken | given and (within is None or a in within)]
             if free and holder != self._host:
                 found.append((len(free), random.choice(free), block, holder))  # noqa: S311 - keeps borrowers apart
@@ -185,7 +224,7 @@ class Lending:
         return block is not None and decode(records.Block, block.value).host == self._host
 
     def is_back(self, pool: IPNetwork, block: IPNetwork, address: IPAddress) -> bool:
-        """Whether an address of ours that was to be lent is nobody's, and will not become anybody's.
+        """Whether an address of ours that was to be lent is nobody's, and will not become anybody's; an idle loan ends.
 
         The wish is looked at first: while it stands, a transaction whose answer was lost may still turn it into a
         loan. A store that does not show our own block hides, or has lost, the loan as well; whether it forgot is
@@ -193,9 +232,12 @@ class Lending:
         standing = self._wanted(pool, address)
         if standing is not None and standing[0].is_open:
             return False
-        if self.borrower(pool, address) is not None:
+        loan = self._loan(pool, address)
+        if loan is not None and not loan[0].idle:
             return False
-        return self._is_mine(self._store.get(records.block_key(pool, block))) and self._tenancy.trusts_store()
+        if not (self._is_mine(self._store.get(records.block_key(pool, block))) and self._tenancy.trusts_store()):
+            return False
+        return loan is None or self._store.commit(Delete(records.borrowed_key(pool, address), loan[1]))
 
     def refuse(self, pool: IPNetwork, address: IPAddress, why: str) -> None:
         standing = self._wanted(pool, address)

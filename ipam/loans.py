@@ -19,6 +19,7 @@ from store.ip import IPAddress, IPNetwork
 log = logging.getLogger(__name__)
 
 BORROW_TIME = 8.0  # seconds in which other hosts are asked for an address when no block is free
+IDLE_TIME = 600.0  # seconds in which a borrowed address that came back can be had again: its host may be restarting
 
 
 class Loans:
@@ -49,7 +50,6 @@ class Loans:
     def _begin_to_borrow(self, pool: IPNetwork, address: IPAddress) -> None:
         if address in self._borrowing or self._ledger.of(pool).is_given(address):
             raise AddressTaken(f"address {address} is already in use on this host; choose another")
-        self._lending.give_back(pool, address)  # a loan of which a crash left nothing but the key
         self._borrowing.add(address)
 
     def borrow_any(self, pool_id: PoolId) -> IPAddress:
@@ -89,17 +89,31 @@ class Loans:
             log.debug("borrowed addresses go back later", extra={"pool": pool, "why": error})
 
     def give_back(self, pool: IPNetwork) -> None:
-        """Give borrowed addresses that came back to their holders.
+        """Leave borrowed addresses that came back to whoever wants them, and in the end to their holders; at once
+        where one was reserved meanwhile.
 
-        That it returns is noted first: the holder may have it as soon as the store was told, whether or not we hear
+        That it returns is noted first: another host may have it as soon as the store was told, whether or not we hear
         the answer. While the store is away nothing is noted, so that a container may have the address again."""
         journal = self._ledger.of(pool)
         for address in self._to_give_back(pool):
             self._lending.borrower(pool, address)
             journal.note_returning(address)
-        for address in [a for a, lease in journal.leases.items() if lease.kind == RETURNING]:
-            self._lending.give_back(pool, address)
-            journal.forget(address)
+        returning = [address for address, lease in journal.leases.items() if lease.kind == RETURNING]
+        reserved = self._commons.reserved(pool) if returning else ()
+        for address in returning:
+            if address in reserved or journal.has_rested(address, IDLE_TIME):
+                self._lending.give_back(pool, address)
+                journal.forget(address)
+            else:
+                self._lending.offer(pool, address)
+
+    def have_again(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Whether a borrowed address that came back is this host's once more; if not, it is like any other."""
+        if self._lending.take_over(pool, address):
+            return True
+        self._lending.give_back(pool, address)
+        self._ledger.of(pool).forget(address)
+        return False
 
     def _to_give_back(self, pool: IPNetwork) -> list[IPAddress]:
         leases = self._ledger.of(pool).leases.items()
@@ -159,7 +173,8 @@ class Loans:
                 journal.take_back(address)
 
     def look_after_all(self, pool: IPNetwork) -> None:
-        self._look_after_besides(pool, self._lending.borrowed(pool))
+        """Also those that are lent and idle: this host needs them."""
+        self._look_after_besides(pool, self._lending.used(pool))
 
     def _look_after_besides(self, pool: IPNetwork, borrowed: Collection[IPAddress]) -> None:
         for address in self._ledger.of(pool).lent:

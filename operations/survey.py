@@ -157,7 +157,7 @@ def addresses(entries: Entries, here: Here, wanted: IPAddress | None = None) -> 
             found[where, address] = _address(where, address, told.host, "in use", here)
     for key, borrowed in _decoded(entries, "/borrowed/", records.Borrowed):
         where, address = _where(key), records.address_of_key(key)
-        found[where, address] = _address(where, address, borrowed.host, "in use", here)
+        found[where, address] = _address(where, address, borrowed.host, "resting" if borrowed.idle else "in use", here)
     for where, uses in here.uses.items():
         for address, use in uses.items():
             if use != "lent":

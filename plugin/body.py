@@ -33,6 +33,10 @@ class Malformed(Exception):
     """The request is not what Docker's protocol says; the message is a sentence that names the field and its value."""
 
 
+class Emptied(Malformed):
+    """dockerd's retry of a broken call arrives without its body (moby#35459): nothing may happen."""
+
+
 def decode(body: bytes, structure: type[Structure]) -> Structure:
     raw = _parse(body)
     try:
@@ -53,8 +57,7 @@ def _parse(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BODY:
         raise Malformed(f"The request is larger than {MAX_BODY} bytes")
     if not body.strip():
-        # dockerd's retry of a broken call arrives like this (moby#35459): nothing may happen
-        raise Malformed("The request has no body, but this call needs one")
+        raise Emptied("The request has no body, but this call needs one")
     try:
         raw = json.loads(body.decode(), object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:

@@ -9,9 +9,11 @@ from flask import Flask, request
 from werkzeug.exceptions import HTTPException
 
 from cluster.dockerd import EngineUnavailable
+from cluster.engine import FOR_NOW
 from driver import errors as driver
 from ipam import errors as ipam
-from plugin.body import MAX_BODY, Malformed, shown
+from ipam.lending import NoAnswer
+from plugin.body import MAX_BODY, Emptied, Malformed, shown
 from plugin.wire import Json, refusal
 from store.interface import Contended, StoreUnavailable
 
@@ -35,6 +37,8 @@ STATUS: dict[type[Exception], int] = {
     Contended: 503,
     EngineUnavailable: 503,
 }
+# The same request may be granted later: by itself, or when all is well again.
+PASSING = (StoreUnavailable, Contended, EngineUnavailable, NoAnswer, Emptied)
 
 
 def register(app: Flask) -> None:
@@ -46,7 +50,8 @@ def register(app: Flask) -> None:
 
 def _refuse_known(error: Exception) -> tuple[Json, int]:
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return _refuse(" ".join(str(error).split()) or f"{type(error).__name__}, without a word why", status)
+    sentence = " ".join(str(error).split()) or f"{type(error).__name__}, without a word why"
+    return _refuse(f"{sentence} {FOR_NOW}" if isinstance(error, PASSING) else sentence, status)
 
 
 def _refuse_http(error: HTTPException) -> tuple[Json, int]:

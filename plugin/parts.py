@@ -66,7 +66,7 @@ def assemble(settings: Settings) -> Parts:
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    store, catalog, exchanged = open_stores(settings, metrics.store_call)
+    store, catalog, exchanged = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     alone = settings.store.scheme == "sqlite"
     away = store.away if isinstance(store, Breaker) else lambda: None
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)

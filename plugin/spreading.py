@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cluster.abstainer import Abstainer
 from cluster.agent import Worker
-from cluster.dockerd import Dockerd
+from cluster.dockerd import Dockerd, EngineUnavailable
 from cluster.events import Listener
 from cluster.following import Following
 from cluster.participation import Participation
@@ -29,7 +29,7 @@ def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local:
     if settings.store.scheme == "sqlite":  # there is nobody else
         return Spreading([Abstainer(had, dict, list)], [], dict)
     if not settings.propagate:
-        return _abstaining(settings.host, store, had, journal)
+        return _abstaining(settings.host, engine, store, had, journal)
     following = Following(store, settings.host, NETWORKS, lambda _: spreader.poke())
     spreader = Spreader(
         engine,
@@ -42,9 +42,15 @@ def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local:
     return Spreading([spreader, following], [spreader], spreader.outcomes)
 
 
-def _abstaining(host: str, store: Store, had: Participation, journal: Journal) -> Spreading:
+def _abstaining(host: str, engine: Dockerd, store: Store, had: Participation, journal: Journal) -> Spreading:
+    def names() -> set[str]:
+        try:
+            return {network.shape.name for network in engine.listed()}
+        except EngineUnavailable:
+            return set()
+
     following = Following(store, host, NETWORKS, lambda changes: abstainer.heard(changes))
     abstainer = Abstainer(
-        had, following.entries, lambda: {pool for network in journal.networks() for pool in network.pools[:1]}
+        had, following.entries, lambda: {pool for network in journal.networks() for pool in network.pools[:1]}, names
     )
     return Spreading([abstainer, following], [], abstainer.outcomes)

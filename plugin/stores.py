@@ -25,8 +25,8 @@ def open_store(settings: Settings) -> Store:
     return open_stores(settings).store
 
 
-def open_stores(settings: Settings, told: Told = lambda *_: None) -> Opened:
-    """What the hosts share; `told` hears how long each call took."""
+def open_stores(settings: Settings, told: Told = lambda *_: None, back: Callable[[], None] = lambda: None) -> Opened:
+    """What the hosts share; `told` hears how long each call took, `back` that what was away answers again."""
     if settings.store.scheme == "sqlite":
         here = SqliteStore(settings.state_dir / "cluster.db")
         return Opened(Announcing(Measured(here, told), settings.host), None, lambda: NOTHING)
@@ -34,5 +34,5 @@ def open_stores(settings: Settings, told: Told = lambda *_: None) -> Opened:
         consul = ConsulStore.from_url(str(settings.store), root=settings.cluster, environ=os.environ)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    store = Breaker(Announcing(Measured(consul, told), settings.host), skew=lambda: consul.skew)
+    store = Breaker(Announcing(Measured(consul, told), settings.host), skew=lambda: consul.skew, back=back)
     return Opened(store, consul, consul.exchanged)

@@ -27,9 +27,11 @@ class Breaker:
         inner: Store,
         clock: Callable[[], float] = time.monotonic,
         skew: Callable[[], float | None] = lambda: None,
+        back: Callable[[], None] = lambda: None,
     ) -> None:
-        """`skew`: seconds this host's clock is ahead of the store's, as far as that is known."""
-        self._inner, self._clock, self.skew = inner, clock, skew
+        """`skew`: seconds this host's clock is ahead of the store's, as far as that is known; `back` is called when
+        the store answers again."""
+        self._inner, self._clock, self.skew, self._back = inner, clock, skew, back
         self._lock = threading.Lock()
         self._away_since: float | None = None
         self._closed_until, self._asking = 0.0, False  # whether somebody finds out if it is back
@@ -99,6 +101,7 @@ class Breaker:
 
     def _answered(self) -> None:
         with self._lock:
-            if self._away_since is not None:
-                log.warning("the store is back", extra={"after": f"{self._clock() - self._away_since:.0f}s"})
-            self._away_since = None
+            away_since, self._away_since = self._away_since, None
+        if away_since is not None:
+            log.warning("the store is back", extra={"after": f"{self._clock() - away_since:.0f}s"})
+            self._back()

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 from store.ip import IPAddress
 
+TAGS = {4: "lan_ipv4", 6: "lan_ipv6"}  # under which Consul's DNS looks for an address of the family it was asked for
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
     name: str
-    address: IPAddress
+    addresses: tuple[IPAddress, ...]  # one, or one of each family; the first is the one of who asks for no family
     port: int  # 0: none
 
 
@@ -36,7 +38,10 @@ def registration(node: str, address: IPAddress, service_id: str, service: Servic
         "Service": {
             "ID": service_id,
             "Service": service.name,
-            "Address": str(service.address),
+            "Address": str(service.addresses[0]),
+            "TaggedAddresses": {
+                TAGS[address.version]: {"Address": str(address), "Port": service.port} for address in service.addresses
+            },
             "Port": service.port,
             "Meta": {"managed-by": "flannelpy"},
         },

@@ -25,7 +25,7 @@ import requests
 from consul.base import Response
 from consul.std import HTTPClient
 
-from store.catalog import Service, registration
+from store.catalog import TAGS, Service, registration
 from store.connections import Connections, Traffic
 from store.credentials import checked_token, read_credentials
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
@@ -61,11 +61,20 @@ class _Item(msgspec.Struct):
     ModifyIndex: int
 
 
+class _TaggedAddress(msgspec.Struct):
+    Address: str
+
+
 class _CatalogService(msgspec.Struct):
     ID: str
     Service: str
     Address: str
     Port: int
+    TaggedAddresses: dict[str, _TaggedAddress] | None = None
+
+    def addresses(self) -> tuple[IPAddress, ...]:
+        tagged = [(self.TaggedAddresses or {}).get(tag) for tag in TAGS.values()]
+        return tuple(dict.fromkeys(ip_address(each) for each in (self.Address, *(t.Address for t in tagged if t))))
 
 
 class _CatalogNode(msgspec.Struct):
@@ -190,7 +199,7 @@ class ConsulStore:
         # Not catalog/node: Consul 1.8 takes the id for the name there when it looks what a token may see.
         response = self._ask(self._http.get, f"/v1/catalog/node-services/{node}", params=[], rule=CATALOG_RULE)
         found = self._decode(response, _CatalogNode).Services or []  # null for a node that is not there
-        return {one.ID: Service(one.Service, ip_address(one.Address), one.Port) for one in found}
+        return {one.ID: Service(one.Service, one.addresses(), one.Port) for one in found}
 
     def register(self, node: str, address: IPAddress, service_id: str, service: Service) -> None:
         body = msgspec.json.encode(registration(node, address, service_id, service))

@@ -76,6 +76,7 @@ class Borrowed:
 
     host: str
     epoch: str = ""  # in which it was lent, or told again
+    idle: bool = False  # no container has it any more: whoever wants it first may have it, the holder not asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import requests
 
 BINARY = Path(__file__).parent.parent / ".cache/bin/consul"
 MISSING = f"{BINARY} is missing: scripts/setup puts it there"
-PORTS = ("http", "https", "server", "serf_lan")
+PORTS = ("http", "https", "server", "serf_lan", "dns")
 START_TIMEOUT = 30  # seconds
 # Where a test run is killed, its servers go too. (The kernel means the thread that started them: use the main one.)
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -99,7 +99,7 @@ class ConsulAgent:
             "retry_interval": "1s",
             "retry_join": list(self.join),
             "performance": {"raft_multiplier": 1},
-            "ports": {**self.ports, "dns": -1, "grpc": -1, "serf_wan": -1},
+            "ports": {**self.ports, "grpc": -1, "serf_wan": -1},
         }
         if not self.acls:
             config["ports"]["https"] = -1

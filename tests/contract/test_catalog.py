@@ -4,10 +4,13 @@ from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address
 
+import dns.message
+import dns.query
 import pytest
 
 from cluster.endpoints import Attachment
 from cluster.services import LABEL, Services, node_of, services_of
+from plugin.naming import forget_services
 from store import records
 from store.catalog import Service
 from store.consul import ConsulStore
@@ -22,9 +25,11 @@ service "shop" { policy = "write" }
 
 
 def attachment(
-    label: str | None, *, container: str = "c1", network: str = "web", address: str = "10.240.0.5"
+    label: str | None, *more: str, container: str = "c1", network: str = "web", address: str = "10.240.0.5"
 ) -> Attachment:
-    record = records.Endpoint(container, container, (container,), network, (ip_address(address),), "", "nginx")
+    """`more`: addresses."""
+    addresses = tuple(map(ip_address, (address, *more)))
+    record = records.Endpoint(container, container, (container,), network, addresses, "", "nginx")
     return Attachment(f"key-{network}-{container}", record, {LABEL: label} if label is not None else {})
 
 
@@ -38,10 +43,10 @@ def test_services_follow_the_labels(acl_agent: ConsulAgent, root: str) -> None:
             return consul.services(node)
 
         assert consul.services(node) == {}
-        shop = Service("shop", ip_address("10.240.0.5"), 80)
+        shop = Service("shop", (ip_address("10.240.0.5"),), 80)
         assert told() == {"flannelpy-c1": shop}
         attachments[0] = attachment("shop:81", address="10.240.0.6")
-        assert told() == {"flannelpy-c1": Service("shop", ip_address("10.240.0.6"), 81)}
+        assert told() == {"flannelpy-c1": Service("shop", (ip_address("10.240.0.6"),), 81)}
         attachments[0] = attachment(None)
         assert told() == {}
         attachments[0] = attachment("shop:80")
@@ -58,7 +63,58 @@ def test_without_the_right_the_sentence_names_it(acl_agent: ConsulAgent, root: s
         closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(""))) as consul,
         pytest.raises(StoreForbidden, match=r'node_prefix "flannelpy-" \{ policy = "write" \} and service "NAME"'),
     ):
-        consul.register("flannelpy-h1", HERE, "1", Service("shop", HERE, 0))
+        consul.register("flannelpy-h1", HERE, "1", Service("shop", (HERE,), 0))
+
+
+@pytest.mark.consul
+def test_a_service_of_both_families_is_found_by_either(open_agent: ConsulAgent, root: str) -> None:
+    node, name = node_of(root, "h1"), f"s-{root}"
+    attachments = [attachment(name, "fd77::5")]
+    with closing(ConsulStore(open_agent.url, root)) as consul:
+        for _ in range(2):
+            services = Services(consul, node, lambda: HERE, lambda: attachments)
+            services.tell()
+            assert [len(service.addresses) for service in consul.services(node).values()] == [2]
+        assert [looked_up(open_agent, name, kind) for kind in ("A", "AAAA")] == [["10.240.0.5"], ["fd77::5"]]
+        consul.deregister(node)
+
+
+@pytest.mark.consul
+def test_what_a_lost_host_registered_is_taken_away_by_another(acl_agent: ConsulAgent, root: str) -> None:
+    with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
+        for host in ("h1", "h2"):
+            Services(consul, node_of(root, host), lambda: HERE, lambda: [attachment("shop")]).tell()
+        forget_services(consul, root, "h1")
+        assert [len(consul.services(node_of(root, host))) for host in ("h1", "h2")] == [0, 1]
+        with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(""))) as powerless:
+            forget_services(powerless, root, "h2")  # a token that could have registered none
+        assert len(consul.services(node_of(root, "h2"))) == 1
+        consul.deregister(node_of(root, "h2"))
+
+
+def looked_up(agent: ConsulAgent, name: str, kind: str) -> list[str]:
+    question = dns.message.make_query(f"{name}.service.consul", kind)
+    answer = dns.query.udp(question, "127.0.0.1", port=agent.ports["dns"], timeout=5)
+    return [str(record) for record_set in answer.answer for record in record_set]
+
+
+@pytest.mark.consul
+def test_a_name_that_the_token_may_not_write_hinders_no_other(
+    acl_agent: ConsulAgent, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = node_of(root, "h1")
+    attachments = [attachment("forbidden"), attachment("shop", container="c2")]
+    with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
+        services = Services(consul, node, lambda: HERE, lambda: attachments)
+        for _ in range(3):
+            services.tell()
+        assert [service.name for service in consul.services(node).values()] == ["shop"]
+        told = [record for record in caplog.records if getattr(record, "service", None) == "forbidden"]
+        assert len(told) == 1
+        assert 'service "NAME" { policy = "write" }' in str(vars(told[0])["why"])
+        attachments[:] = []
+        services.tell()
+        assert consul.services(node) == {}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +139,7 @@ def test_what_a_label_may_say(label: str, service: tuple[str, int] | None) -> No
 
 def test_a_container_in_two_networks_is_one_service() -> None:
     both = [attachment("shop", network="web", address="10.241.0.5"), attachment("shop", network="db")]
-    assert services_of(both)[0] == {"flannelpy-c1": Service("shop", ip_address("10.240.0.5"), 0)}
+    assert services_of(both)[0] == {"flannelpy-c1": Service("shop", (ip_address("10.240.0.5"),), 0)}
     assert services_of([replace(one, labels={}) for one in both]) == ({}, {})
 
 

@@ -20,3 +20,5 @@ def test_a_thousand_hosts_are_known_soon_and_one_more_at_once() -> None:
     assert sorted(figures.known)[2] < 1
     assert figures.memory < 125e6
     assert figures.bytes_per_change < 10_000
+    assert figures.bytes_per_start < 10_000
+    assert figures.bytes_per_stop < 10_000

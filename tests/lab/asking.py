@@ -15,14 +15,23 @@ ask = dns.query.tcp if transport == "tcp" else dns.query.udp
 for name in names:
     try:
         answer = ask(dns.message.make_query(name, kind, use_edns=0), server, 3, int(port or 53))
-        print(answer.rcode().name, *sorted(item.to_text() for rrset in answer.answer for item in rrset))
+        print(answer.rcode().name, *(item.to_text() for rrset in answer.answer for item in rrset))
     except (dns.exception.Timeout, OSError) as error:
         print(type(error).__name__)
 """
 
 
 def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
-    """What a program in the container is told: the code, and what the records say. `server` may be `ADDRESS#PORT`."""
+    """What a program in the container is told: the code, and what the records say, sorted. `server` may be
+    `ADDRESS#PORT`."""
+    code, *told = ask_in_turn(container, name, kind, server=server, transport=transport).split()
+    return " ".join([code, *sorted(told)])
+
+
+def ask_in_turn(
+    container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp"
+) -> str:
+    """The same, in the order in which it is told."""
     return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
 
 

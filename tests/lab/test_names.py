@@ -3,13 +3,13 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from tests.lab.answers import answers
-from tests.lab.asking import ASK, RESOLVER, ask, until
-from tests.lab.cluster import Cluster, Container
+from tests.lab.asking import ASK, RESOLVER, ask, ask_in_turn, until
+from tests.lab.cluster import Cluster, Container, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.compose import shop
 from tests.lab.consul import DNS_PORT
@@ -61,9 +61,15 @@ def ask_all(container: Container, names: list[str]) -> dict[str, str]:
 
 
 def heard_soon(
-    asker: Container, name: str, act: Callable[[], str], undo: Callable[[], str], bound: float = SECOND
+    asker: Container,
+    name: str,
+    act: Callable[[], str],
+    undo: Callable[[], str],
+    bound: float = SECOND,
+    others: Sequence[Container] = (),
 ) -> None:
-    """Both do something and say what the asker is to be told for the name from then on; it ends with `act` done."""
+    """Both do something and say what the asker is to be told for the name from then on; it ends with `act` done. Once
+    the asker is told so, all others are, too."""
     done = False
 
     def took() -> float:
@@ -71,7 +77,12 @@ def heard_soon(
         if done:
             until(asker, name, undo())
         done = True
-        return until(asker, name, act())
+        expected = act()
+        seconds = until(asker, name, expected)
+        told = side_by_side(lambda other: ask(other, f"{name}.flannelpy"), others)
+        for other in others:
+            until(other, f"{name}.flannelpy", expected)
+        return seconds if set(told) <= {expected} else float("inf")
 
     best_of(took, bound)
 
@@ -101,15 +112,18 @@ def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
     cluster.create("db", "--subnet", "10.241.0.0/18")
     ann = cluster.run(one, "ann", "web")
     cyn = cluster.run(three, "cyn", "db", "--network-alias", "shop")
+    eve, ian = (cluster.run(host, name, "web") for host, name in ((two, "eve"), (three, "ian")))
     start_bob = started(two, "bob", "web", "--network-alias", "shop")
-    heard_soon(ann, "bob", start_bob, done(two, "rm", "-f", "bob"), HALF_A_SECOND)
+    heard_soon(ann, "bob", start_bob, done(two, "rm", "-f", "bob"), HALF_A_SECOND, [eve, ian])
     bob = Container(two, "bob", "web")
     short_id = two.docker("inspect", "-f", "{{.Id}}", "bob")[:12]
     for name in ("BOB", "bob.web", "shop", "shop.web", short_id, "bob.flannelpy"):
         assert ask(ann, name) == f"NOERROR {bob.address}", name
         assert ask(cyn, name) == ("NXDOMAIN" if name != "shop" else f"NOERROR {cyn.address}"), name
     assert ask(ann, "bob", "AAAA") == f"NOERROR {bob.address6}"
-    assert ask(cyn, "cyn", "AAAA") == "NOERROR"
+    dot = cluster.run(one, "dot", "db")
+    assert ask(dot, "cyn") == f"NOERROR {cyn.address}"
+    assert ask(dot, "cyn", "AAAA") == "NOERROR"  # a name on another host, of which Docker here knows nothing
     assert ask(ann, "bob", transport="tcp") == f"NOERROR {bob.address}"
     assert ask(ann, reverse(bob.address), "PTR") == "NOERROR bob.web."
     assert ask(cyn, reverse(bob.address), "PTR") == "NXDOMAIN"
@@ -140,6 +154,7 @@ def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
 
     heard_soon(ann, "shop", start_bea, done(two, "rm", "-f", "bea", told=f"NOERROR {bob.address}"))
     bea = Container(two, "bea", "web")
+    answers_take_turns_and_come_from_all_hosts(cluster, ann, [bob, bea])
     # A new name, then none.
     renamed = done(two, "rename", "bob", "rob", told=f"NOERROR {bob.address}")
     heard_soon(ann, "rob", renamed, done(two, "rename", "rob", "bob"))
@@ -149,9 +164,24 @@ def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
         two.docker("start", "rob")
         return f"NOERROR {two.address_of('rob', 'web')}"
 
-    heard_soon(ann, "rob", done(two, "stop", "rob"), start_rob)
+    heard_soon(ann, "rob", done(two, "stop", "rob"), start_rob, SECOND, [eve, ian])
     assert ask(ann, "shop") == f"NOERROR {bea.address}"
     outlive_consul_and_a_restart_without_it(cluster, ann, bea)
+
+
+def answers_take_turns_and_come_from_all_hosts(cluster: Cluster, ann: Container, shops: list[Container]) -> None:
+    """With one of the name on the asker's own host, Docker itself answers with that one, and `.flannelpy` with all."""
+    everybody = sorted(shop.address for shop in shops)
+    turns = {ask_in_turn(ann, "shop") for _ in range(20)}
+    assert turns == {f"NOERROR {' '.join(turn)}" for turn in (everybody, reversed(everybody))}
+    local = cluster.run(ann.host, "sue", "web", "--network-alias", "shop")
+    everybody = sorted([local.address, *everybody])
+    until(ann, "shop.flannelpy", f"NOERROR {' '.join(everybody)}")
+    assert ask(ann, "shop") == f"NOERROR {local.address}"
+    first = {ask_in_turn(ann, "shop.flannelpy").split()[1] for _ in range(30)}
+    assert first == set(everybody)
+    ann.host.docker("rm", "-f", "sue")
+    until(ann, "shop", f"NOERROR {' '.join(sorted(shop.address for shop in shops))}")
 
 
 def outlive_consul_and_a_restart_without_it(cluster: Cluster, ann: Container, bea: Container) -> None:
@@ -238,8 +268,20 @@ def start_and_end_many(cluster: Cluster) -> None:
             answers = ask_all(asking, list(missing))
             missing = {name: right for name, right in missing.items() if answers[name] != right}
         assert not missing
+    forget_all_but_one(cluster, containers)
     cluster.clean()
     cluster.expect_nothing_left()
+
+
+def forget_all_but_one(cluster: Cluster, containers: list[Container]) -> None:
+    left, *gone = containers
+
+    def remove(host: DockerHost) -> None:
+        host.docker("rm", "-f", *(container.name for container in gone if container.host is host))
+
+    side_by_side(remove, cluster.hosts)
+    names = [f"{container.name}.flannelpy" for container in gone]
+    wait_until("no name to be left", lambda: set(ask_all(left, names).values()) == {"NXDOMAIN"}, timeout=10)
 
 
 def reverse(address: str) -> str:

@@ -3,12 +3,14 @@
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from itertools import count
 from typing import Any
 
 import pytest
 
+from tests.lab.asking import RESOLVER, until
 from tests.lab.cluster import DOCKERS_OWN, FLANNELPY, POOL, POOL6, Cluster, Container, side_by_side
 from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.compose import shop
@@ -23,7 +25,7 @@ SHOP = "shop_shop"
 
 @pytest.fixture(scope="module")
 def spreading() -> Iterator[Cluster]:
-    with Lab(hosts=3) as lab:
+    with Lab(hosts=3, dockerd_config={"dns": [RESOLVER]}) as lab:
         side_by_side(lambda host: start(host, lab), lab.hosts)
         yield Cluster(lab)
 
@@ -160,10 +162,13 @@ def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster
     await_everywhere(cluster, "web")
     user = cluster.run(other, "shop", "web")
     one.docker("network", "rm", "web")
-    why = f"container shop on host {other.name} uses it"
-    wait_until("the reason", lambda: why in one.flannelpy_log() and why in third.flannelpy_log(), timeout=60)
+    told = f"container shop on host {other.name} uses it"
+    wait_until("the reason", lambda: told in one.flannelpy_log() and told in third.flannelpy_log(), timeout=60)
     await_everywhere(cluster, "web")
+    assert [why(host, POOL) for host in cluster.hosts] == [f"kept: {told}"] * 3
     assert cluster.unreached([user, cluster.run(one, "visitor", "web")]) == []
+    other.docker("rm", "-f", "shop")
+    wait_until("the reason to go", lambda: not any(why(host, POOL) for host in cluster.hosts), timeout=60)
 
 
 def test_hosts_that_make_one_name_at_the_same_moment_agree_on_one(cluster: Cluster) -> None:
@@ -196,6 +201,7 @@ def test_other_drivers_networks_and_docker_s_own_addresses_stay_where_they_are(c
     one.docker("network", "create", "-d", "flannelpy", "local")
     one.docker("network", "create", "-d", "bridge", "--ipam-driver", "flannelpy", "lan")
     wait_until("the reason", lambda: "network foreign" in other.flannelpy_log(), timeout=60)
+    assert why(other, POOL).startswith("foreign: a network with driver bridge and IPAM driver default has this name")
     wait_until("web on the third host", lambda: "web" in names(third), timeout=60)
     assert shown(other, "web")["Driver"] == "bridge"
     assert not {"local", "lan"} & {*names(other), *names(third)}
@@ -241,6 +247,7 @@ def test_a_host_that_takes_no_part_neither_gives_nor_takes_and_yields_when_it_do
     user = cluster.run(third, "shop", "web")
     await_everywhere(cluster, "web")
     assert [pools_of(host, "web") for host in cluster.hosts] == [[POOL], [POOL], [OTHER]]
+    assert why(third, POOL).endswith(f"docker network create {' '.join(FLANNELPY)} --subnet {POOL} NAME")
     assert "own" not in names(one) + names(other)
     assert why(one, THIRD).startswith("untold: ")
     third.stop_flannelpy()
@@ -287,3 +294,74 @@ def test_a_compose_file_whose_services_run_on_different_hosts(cluster: Cluster) 
     )
     side_by_side(down, hosts)
     await_nowhere(cluster, SHOP)
+
+
+# --- all hosts off and on
+
+
+LAPSES = 12  # seconds
+RESTART = ("--restart", "always")
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_that_was_off_is_whole_again_when_hosts_follow_each_other_and_consul_comes_late(
+    cluster: Cluster,
+) -> None:
+    """flannelpy comes after dockerd, and its lease has lapsed by then: it refuses every address until Consul is there.
+    The host in whose block a borrowed address lies comes last."""
+    one, other, third = cluster.hosts
+    for name, pool in (("web", POOL), ("quiet", OTHER)):
+        one.docker("network", "create", *FLANNELPY, "--subnet", pool, name)
+        await_everywhere(cluster, name)
+    near, far = (cluster.run(host, name, "web", *RESTART) for host, name in ((one, "near"), (third, "far")))
+    lent = str(ip_address(near.address) + 5)
+    fixed = cluster.run(other, "fixed", "web", "--ip", lent, *RESTART)
+    before = networks_of(cluster)
+    side_by_side(DockerHost.die, cluster.hosts)
+    cluster.consul.kill()
+    time.sleep(LAPSES)  # what is tested is the time itself
+    for host in (other, third):
+        come_back(host, FLANNELPY_LEASE_TTL=f"{LAPSES}s")
+    wait_until("both to be refused", lambda: all("(for now)" in error_of(each) for each in (fixed, far)), timeout=60)
+    cluster.consul.start()
+    await_running([fixed, far])
+    come_back(one)
+    await_running([near])
+    for container in (near, fixed, far):
+        container.look_again()
+    assert fixed.address == lent
+    wait_until("all to be reached", lambda: cluster.unreached([near, fixed, far]) == [], timeout=60)
+    for asker in (near, fixed, far):
+        for known in (near, fixed, far):
+            until(asker, known.name, f"NOERROR {known.address}")
+    assert networks_of(cluster) == before
+    assert [why(host, pool) for host in cluster.hosts for pool in (POOL, OTHER)] == [""] * 6
+    for host in (other, third):
+        host.stop_flannelpy()
+        start(host, cluster.lab)
+
+
+def networks_of(cluster: Cluster) -> list[set[str]]:
+    """The ids of our networks on each host."""
+    wanted = ("network", "ls", "--no-trunc", "--filter", "driver=flannelpy", "--format", "{{.ID}}")
+    return [set(host.docker(*wanted).split()) for host in cluster.hosts]
+
+
+def come_back(host: DockerHost, **settings: str) -> None:
+    host.power_on()
+    host.start_dockerd(wait=False)
+    time.sleep(1)  # what is tested is the time itself
+    host.start_flannelpy({**host.flannelpy_env, **settings})
+    host.wait_dockerd()
+
+
+def error_of(container: Container) -> str:
+    return container.host.docker("inspect", "--format", "{{.State.Error}}", container.name)
+
+
+def await_running(containers: Sequence[Container]) -> None:
+    def running() -> bool:
+        seen = [each.host.docker("inspect", "--format", "{{.State.Running}}", each.name) for each in containers]
+        return set(seen) == {"true"}
+
+    wait_until("the containers to be back", running, timeout=90, every=0.2)

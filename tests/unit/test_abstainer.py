@@ -57,6 +57,15 @@ def test_it_tells_what_the_cluster_has_and_this_host_has_not_with_the_command_th
     )
 
 
+def test_where_another_network_has_the_name_the_command_is_one_that_works() -> None:
+    entries = {"web": Entry(encode(record(PLAIN)), 1)}
+    one = Abstainer(Participation(MemoryStore()), lambda: entries, lambda: {OTHER}, lambda: {"web", "bridge"})
+    assert one.outcomes()["web"].why == (
+        "made on host h2, and FLANNELPY_PROPAGATE is false on this one; another network has that name here, so give it "
+        "one of its own: docker network create -d flannelpy --ipam-driver flannelpy --subnet 10.240.0.0/18 NAME"
+    )
+
+
 def test_before_the_store_has_answered_it_tells_nothing() -> None:
     assert Abstainer(Participation(MemoryStore()), lambda: None, tuple).outcomes() == {}
 

@@ -125,6 +125,20 @@ def test_one_caller_alone_finds_out_whether_a_store_that_hangs_is_back() -> None
     assert inner.calls == 3
 
 
+def test_whoever_waits_for_the_store_hears_once_that_it_is_back() -> None:
+    inner, heard = Moody(), list[str]()
+    breaker = Breaker(inner, lambda: 100.0, back=lambda: heard.append(str(breaker.away())))
+    breaker.get("a")
+    assert heard == []
+    inner.error = StoreUnavailable("nobody listens")
+    with pytest.raises(StoreUnavailable):
+        breaker.get("a")
+    inner.error = None
+    for _ in range(2):
+        breaker.wait("a", 0, 0.0)
+    assert heard == ["None"]
+
+
 def test_a_no_is_an_answer() -> None:
     inner = Moody()
     breaker = Breaker(inner)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.dockerd import Dockerd, EngineRefused, EngineUnavailable
-from cluster.engine import Unstarted, body_of, ipam_of, read_shape, read_unstarted
-from cluster.revive import Reviver
+from cluster.engine import body_of, ipam_of, read_network, read_pools, read_shape
+from ipam.model import PoolId
 
 TOLD: dict[str, Any] = {
     "Name": "web",
@@ -77,45 +77,13 @@ def test_networks_of_any_driver_can_be_read() -> None:
     assert read_shape(odd).pools == (ip_network("192.168.7.0/24"),)
 
 
-def container(error: str, policy: str = "always") -> dict[str, Any]:
-    return {"Id": "c1", "Name": "/web", "State": {"Error": error}, "HostConfig": {"RestartPolicy": {"Name": policy}}}
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        'error while looking up plugin "flannelpy": plugin "flannelpy" not found',
-        "could not resolve driver flannelpy in registry",
-        "legacy plugin: dial unix /run/docker/plugins/flannelpy.sock: connect: no such file or directory",
-    ],
-)
-def test_a_container_that_docker_gave_up_for_want_of_a_driver_is_known(error: str) -> None:
-    assert read_unstarted(container(error)) == Unstarted("c1", "web", error)
-    assert read_unstarted(container(error, policy="unless-stopped")) is not None
-    assert read_unstarted(container(error, policy="no")) is None
-
-
-@pytest.mark.parametrize("error", ["", 'exec: "frobnicate": executable file not found in $PATH'])
-def test_a_container_that_ended_by_itself_or_was_stopped_stays_so(error: str) -> None:
-    assert read_unstarted(container(error)) is None
-
-
-def test_one_that_cannot_be_started_does_not_keep_the_next_one_down() -> None:
-    class Engine:
-        def __init__(self) -> None:
-            self.started: list[str] = []
-
-        def unstarted(self, networks: object) -> list[Unstarted]:
-            return [Unstarted("c1", "one", "no driver"), Unstarted("c2", "two", "no driver")]
-
-        def start(self, container_id: str) -> None:
-            self.started.append(container_id)
-            if container_id == "c1":
-                raise EngineRefused("still no driver")
-
-    engine = Engine()
-    Reviver(engine, lambda: ["n1"]).look()
-    assert engine.started == ["c1", "c2"]
+def test_a_pool_whose_bits_go_beyond_its_prefix_can_be_read() -> None:
+    """Other IPAM drivers may answer so, and Docker lists what they answered."""
+    config = [{"Subnet": "192.168.7.9/24", "IPRange": "192.168.7.129/25"}]
+    odd = {"Id": "n1", "Name": "odd", "IPAM": {"Driver": "theirs", "Config": config}}
+    pool_id = PoolId(ip_network("192.168.7.0/24"), ip_network("192.168.7.128/25"))
+    assert read_network(odd).pools == (pool_id,)
+    assert [pool.id for pool in read_pools(odd)] == [pool_id]
 
 
 class Engine(ThreadingHTTPServer):

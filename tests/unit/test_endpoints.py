@@ -12,7 +12,7 @@ import pytest
 
 from cluster.directory import Directory
 from cluster.dockerd import EngineUnavailable
-from cluster.endpoints import LABEL_BYTES, Endpoints, difference, told_labels
+from cluster.endpoints import AT_ONCE, LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.engine import EngineContainer, EngineEndpoint, Event, Glance, read_container
 from cluster.names import askers, named_here
 from cluster.reclaim import give_up
@@ -252,6 +252,22 @@ def test_a_container_that_hangs_keeps_no_other_from_being_told(store: AwayStore)
         engine.hanging["c2"].set()
         until(lambda: len(host.told()) == 2)
         assert engine.asked.count("c1") == 1
+
+
+def test_many_that_hang_keep_others_waiting_for_one_answer_and_no_more(store: AwayStore) -> None:
+    others = [container(name=f"hangs{number}", container_id=f"h{number}") for number in range(2 * AT_ONCE)]
+    engine = Engine(*others)
+    engine.hanging = {one.id: threading.Event() for one in others}
+    host = Host(store, engine)
+    host.journal.put_network(network())
+    with running(host):
+        until(lambda: all(engine.asked.count(one.id) > 1 for one in others))
+        host.journal.put_endpoint(endpoint())
+        engine.containers["c1"] = container("e1")
+        host.happened("start")
+        until(lambda: host.told() == {KEY: SHOP}, 0.25)
+        for event in engine.hanging.values():
+            event.set()
 
 
 def test_what_was_told_before_a_restart_stays_until_docker_has_spoken(store: AwayStore) -> None:

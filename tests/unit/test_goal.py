@@ -231,6 +231,7 @@ def test_peers_and_blocks_are_joined_by_host() -> None:
         records.block_key(POOL, ip_network("10.240.2.0/26")): encode(records.Block("h2")),
         records.block_key(POOL6, ip_network("fd77::200/122")): encode(records.Block("h2")),
         records.block_key(POOL6, ip_network("fd77::300/122")): encode(records.Block("no-peer")),
+        records.borrowed_key(POOL, ip_address("10.240.3.7")): encode(records.Borrowed("h2", idle=True)),
         # Mistyped keys, which hinder nobody; a host that has no other is not reached.
         "pools/10.240.0.0-18/blocks/ten": encode(records.Block("h2")),
         "pools/10.240.0.0-18/blocks/192.0.2.0-26": encode(records.Block("h2")),

@@ -12,12 +12,13 @@ from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, Pool
 from ipam.ipam import REST, Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
+from ipam.loans import IDLE_TIME
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
 from store.interface import Store, StoreUnavailable
-from store.ip import IPAddress
+from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
 from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
@@ -249,6 +250,74 @@ def test_a_wanted_address_in_another_hosts_block_is_borrowed_and_returned(cluste
     assert c.give(pool, str(first.ip)) == first
     c.release(pool, first)
     assert a.give(pool, str(first.ip)) == first
+
+
+@pytest.mark.parametrize("whose", ["borrower", "holder", "third"])
+def test_a_borrowed_address_that_came_back_is_whosoever_wants_it_and_nobody_has_to_answer(
+    cluster: Cluster, a: Host, b: Host, whose: str
+) -> None:
+    """A rebooting Docker gives it back, and asks for it again: its holder may be off by then."""
+    c = cluster.host("c")
+    pool, *_ = [host.create() for host in (a, b, c)]
+    first = a.give(pool)
+    a.release(pool, first)
+    b.give(pool, str(first.ip))
+    b.release(pool, first)
+    b.restart()
+    b.settle()
+    wants = {"borrower": b, "holder": a, "third": c}[whose]
+    for host in (a, b, c):
+        host.asleep = host is not wants
+    assert wants.give(pool, str(first.ip)) == first
+    for host in (a, b, c):
+        host.asleep = False
+        host.settle()
+    for host in (a, b, c):
+        with pytest.raises(AddressTaken):
+            host.give(pool, str(first.ip))
+
+
+def test_a_borrowed_address_that_came_back_is_its_holders_in_the_end(cluster: Cluster, a: Host, b: Host) -> None:
+    pool = a.create()
+    b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    b.give(pool, str(first.ip))
+    b.release(pool, first)
+    b.clock.now += IDLE_TIME - 1
+    b.settle()
+    a.settle()
+    assert a.journal.pool(WEB).lent == [first.ip]
+    b.clock.now += 2
+    b.settle()
+    a.settle()
+    assert a.journal.pool(WEB).lent == []
+    assert not any("/borrowed/" in key for key in cluster.held_keys())
+
+
+def test_a_pool_is_used_to_its_last_address_with_idle_ones_too(cluster: Cluster, a: Host, b: Host) -> None:
+    tiny = ip_network("10.9.0.0/28")
+    pool = a.create(tiny)
+    b.create(tiny)
+    given = fill(tiny, pool, a, b)
+    for address in given:
+        a.release(pool, str(address))
+        b.release(pool, str(address))
+    assert fill(tiny, pool, b, a) == given
+
+
+def fill(pool: IPNetwork, pool_id: PoolId, *hosts: Host) -> set[IPAddress]:
+    """All that the hosts can be given, mostly the first of them."""
+    given: set[IPAddress] = set()
+    for host in hosts:
+        while True:
+            for each in hosts:
+                each.tell(pool)
+            try:
+                given.add(host.give(pool_id).ip)
+            except PoolExhausted:
+                break
+    return given
 
 
 def test_a_holder_that_does_not_answer_lends_nothing(a: Host, b: Host) -> None:

@@ -8,6 +8,7 @@ import pytest
 from ipam.epoch import Memory, Watched, has_forgotten, has_missed, watched_on
 from ipam.errors import AddressTaken
 from ipam.journal import LOST
+from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
 from ipam.tenancy import LeaseLapsed, StoreForgot, Tenancy
 from store import records
@@ -227,6 +228,8 @@ def test_what_nobody_borrows_any_more_comes_back_when_the_epoch_is_settled(clust
     b.release(pool, address)
     b.line.cut = False
     periods_pass(a, b)
+    b.settle()
+    b.clock.now += IDLE_TIME + 1
     b.settle()
     a.settle()
     assert not a.journal.pool(WEB).lent

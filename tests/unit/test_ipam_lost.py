@@ -14,7 +14,7 @@ from ipam.errors import AddressTaken, PoolExhausted
 from ipam.journal import Journal
 from ipam.model import PoolId
 from store import records
-from store.interface import StoreUnavailable
+from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress, IPInterface
 from store.memory import MemoryStore
 from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, Line
@@ -136,7 +136,7 @@ def test_no_request_from_a_block_of_ours_finds_out_whether_a_store_that_hangs_is
     asked = list[str]()
 
     class Hangs(Line):
-        def _pass(self) -> MemoryStore:
+        def way(self) -> Store:
             asked.append(threading.current_thread().name)
             raise StoreUnavailable("no answer")
 
@@ -158,7 +158,7 @@ def test_a_borrowed_address_that_comes_back_while_the_store_hangs_keeps_nobody_w
     asked, over = threading.Event(), threading.Event()
 
     class Hangs(Line):
-        def _pass(self) -> MemoryStore:
+        def way(self) -> Store:
             if threading.current_thread() is not threading.main_thread():
                 asked.set()
                 over.wait(10)

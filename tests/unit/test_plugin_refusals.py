@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from cluster.engine import Unstarted
 from driver import errors as driver_errors
 from ipam import errors as ipam_errors
+from ipam.lending import NoAnswer
+from ipam.tenancy import LeaseLapsed, StoreForgot
 from plugin import errors
 from plugin.body import MAX_BODY, shown
 from store.interface import Contended, StoreForbidden, StoreUnavailable
@@ -19,6 +22,10 @@ from tests.unit.plugin_fakes import Plugin
 @pytest.fixture
 def plugin() -> Plugin:
     return Plugin()
+
+
+def for_now(error: type[Exception]) -> str:
+    return " (for now)" if issubclass(error, errors.PASSING) else ""
 
 
 def refusal(plugin: Plugin, call: str, body: object) -> str:
@@ -43,7 +50,7 @@ def endpoint(**interface: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"   \n", "The request has no body, but this call needs one"),
+        (b"   \n", "The request has no body, but this call needs one (for now)"),
         (b"{", "The request is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         (b"{}x", "The request is not JSON: Extra data: line 1 column 3 (char 2)"),
         (b'{"a": "\xff"}', "The request is not UTF-8 (at byte 7)"),
@@ -346,8 +353,29 @@ def test_errors_of_our_code_reach_docker_as_their_sentence(plugin: Plugin, kind:
     plugin.fail_with(kind("no room\n left in 10.1.0.0/24"))
     for call in ("NetworkDriver.Join", "IpamDriver.RequestAddress"):
         response = plugin.client.post(f"/{call}", json=BODIES[call])
-        assert response.get_json(force=True) == dict.fromkeys(("Err", "Error"), "no room left in 10.1.0.0/24")
+        sentence = f"no room left in 10.1.0.0/24{for_now(kind)}"
+        assert response.get_json(force=True) == dict.fromkeys(("Err", "Error"), sentence)
         assert 400 <= response.status_code != 404
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailable("Consul does not answer"),
+        LeaseLapsed("this host has not reached the store for 30 h"),
+        StoreForgot("the store has lost what it knew"),
+        Contended("other hosts kept changing it"),
+        NoAnswer("that host did not answer"),
+    ],
+)
+def test_a_refusal_that_passes_is_told_as_such_in_the_words_that_are_looked_for(
+    plugin: Plugin, error: Exception
+) -> None:
+    """A container with a restart policy is started when it has passed (cluster/revive.py)."""
+    plugin.fail_with(error)
+    said = plugin.client.post("/IpamDriver.RequestAddress", json=BODIES["IpamDriver.RequestAddress"])
+    refused = said.get_json(force=True)["Err"]
+    assert Unstarted("c1", "web", f"IpamDriver.RequestAddress: {refused}").passes
 
 
 def test_every_kind_of_error_of_our_code_has_its_status() -> None:
@@ -357,7 +385,8 @@ def test_every_kind_of_error_of_our_code_has_its_status() -> None:
 def test_an_error_without_words_still_says_something(plugin: Plugin) -> None:
     plugin.fail_with(StoreForbidden())
     response = plugin.client.post("/NetworkDriver.Leave", json=IDS)
-    assert (response.status_code, response.get_json(force=True)["Err"]) == (503, "StoreForbidden, without a word why")
+    said = response.get_json(force=True)["Err"]
+    assert (response.status_code, said) == (503, "StoreForbidden, without a word why (for now)")
 
 
 def test_anything_else_is_logged_and_docker_is_told_where(plugin: Plugin, caplog: pytest.LogCaptureFixture) -> None:

@@ -244,6 +244,45 @@ def test_removed_where_nobody_needs_it_but_used_elsewhere_it_is_made_again_and_s
     assert [host.docker.all for host in cluster.hosts] == [{}, {}, {}]
 
 
+def test_what_was_kept_for_a_container_says_so_for_as_long_as_that_one_uses_it(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    web = str(other.docker.named("web"))
+    other.docker.containers = {"shop": web, "till": web}
+    one.docker.all.clear()
+    cluster.settle()
+    one.docker.containers["mine"] = str(one.docker.named("web"))
+
+    def told() -> set[tuple[State, str]]:
+        cluster.settle()
+        return {(outcome.state, outcome.why) for host in cluster.hosts for outcome in host.spreader.outcomes().values()}
+
+    assert told() == {(State.KEPT, "container shop on host h2 uses it")}
+    token = cluster.record("web").token  # type: ignore[union-attr]
+    del other.docker.containers["shop"]
+    assert told() == {(State.KEPT, "container till on host h2 uses it")}
+    other.docker.containers.clear()
+    assert told() == {(State.SPREAD, "")}
+    assert cluster.record("web").token == token  # type: ignore[union-attr]
+    assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
+
+
+@pytest.mark.parametrize("event", [("network", "disconnect"), ("container", "destroy")])
+def test_the_end_of_the_container_that_a_network_was_kept_for_is_looked_at_at_once(
+    cluster: Cluster, event: tuple[str, str]
+) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    other.docker.containers["shop"] = str(other.docker.named("web"))
+    one.docker.all.clear()
+    cluster.settle()
+    other.spreader._news.clear()
+    other.spreader.event(Event(*event, "x", {"name": "web"}, 0))
+    assert other.spreader._news.is_set()
+
+
 def test_of_two_networks_of_one_name_the_first_wins_and_the_other_stays_while_it_is_used(cluster: Cluster) -> None:
     one, other, third = cluster.hosts
     one.docker.make(shape("web", POOLS[0]))
