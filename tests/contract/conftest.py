@@ -12,14 +12,16 @@ from store.interface import Store
 from store.memory import MemoryStore
 from store.sqlite import SqliteStore
 from tests.consul_agent import BINARY, MISSING, ConsulAgent, ConsulServers
+from tests.quick_disk import quick_directory
 
 
-def running(directory: Path, *, acls: bool) -> Iterator[ConsulAgent]:
+def running(*, acls: bool) -> Iterator[ConsulAgent]:
     insist_on_consul()
-    agent = ConsulAgent(directory, acls=acls)
-    agent.start()
-    yield agent
-    agent.stop()
+    with quick_directory() as directory:
+        agent = ConsulAgent(directory, acls=acls)
+        agent.start()
+        yield agent
+        agent.stop()
 
 
 def insist_on_consul() -> None:
@@ -30,21 +32,28 @@ def insist_on_consul() -> None:
 
 
 @pytest.fixture(scope="session")
-def open_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
+def open_agent() -> Iterator[ConsulAgent]:
     """A Consul that lets everybody do everything."""
-    yield from running(tmp_path_factory.mktemp("consul-open"), acls=False)
+    yield from running(acls=False)
 
 
 @pytest.fixture(scope="session")
-def acl_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
+def acl_agent() -> Iterator[ConsulAgent]:
     """A Consul that lets nobody do anything without a token."""
-    yield from running(tmp_path_factory.mktemp("consul-acl"), acls=True)
+    yield from running(acls=True)
 
 
 @pytest.fixture
-def three_servers(tmp_path: Path) -> Iterator[ConsulServers]:
+def quick_path() -> Iterator[Path]:
+    """As `tmp_path`, for tests of which no disk is the subject."""
+    with quick_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def three_servers(quick_path: Path) -> Iterator[ConsulServers]:
     insist_on_consul()
-    servers = ConsulServers(tmp_path / "consul")
+    servers = ConsulServers(quick_path / "consul")
     servers.start()
     yield servers
     servers.stop()

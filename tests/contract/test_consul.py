@@ -169,8 +169,8 @@ def test_a_proxy_for_the_web_is_not_asked(open_agent: ConsulAgent, root: str, mo
 
 
 @pytest.fixture(scope="module")
-def shaky_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
-    yield from running(tmp_path_factory.mktemp("consul-shaky"), acls=False)
+def shaky_agent() -> Iterator[ConsulAgent]:
+    yield from running(acls=False)
 
 
 @each_call

@@ -12,11 +12,11 @@ import pytest
 
 from ipam.model import AddressRequest, PoolRequest
 from store import records
-from store.consul import ConsulStore
 from store.interface import Contended, Store, StoreUnavailable
 from store.ip import IPAddress
-from tests.bench.addresses import POOL, Crowd, Host, crowd, hosts_on, in_a_cluster_of_its_own
+from tests.bench.addresses import POOL, Crowd, Host, crowd, hosts_on
 from tests.consul_agent import ConsulAgent, ConsulServers
+from tests.contract.plain_consul import PlainStore
 
 HOSTS, EACH = 100, 4
 PATIENCE = 60.0  # seconds in which a call is repeated
@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 @pytest.mark.consul
 @pytest.mark.timeout(300)
-def test_a_hundred_hosts_at_once_get_no_duplicate_and_leave_nothing(open_agent: ConsulAgent, tmp_path: Path) -> None:
-    seen: Crowd = crowd(in_a_cluster_of_its_own(open_agent), tmp_path, hosts=100, each=40)
+def test_a_hundred_hosts_at_once_get_no_duplicate_and_leave_nothing(
+    open_agent: ConsulAgent, quick_path: Path, root: str
+) -> None:
+    seen: Crowd = crowd(lambda: PlainStore(open_agent.url, root), quick_path, hosts=100, each=40)
     assert seen.addresses == 4000
     assert seen.duplicates == 0
     assert seen.left_over == 0
@@ -37,15 +39,15 @@ def test_a_hundred_hosts_at_once_get_no_duplicate_and_leave_nothing(open_agent: 
 @pytest.mark.consul
 @pytest.mark.timeout(300)
 def test_a_hundred_hosts_on_three_servers_whose_leader_is_killed_meanwhile(
-    three_servers: ConsulServers, tmp_path: Path
+    three_servers: ConsulServers, quick_path: Path
 ) -> None:
     """Each host asks one of the three. What the store refuses meanwhile is asked for again, as a person would."""
     numbers = count()
 
     def store() -> Store:
-        return ConsulStore(three_servers.agents[next(numbers) % 3].url, "crowd")
+        return PlainStore(three_servers.agents[next(numbers) % 3].url, "crowd")
 
-    with hosts_on(store, HOSTS, tmp_path) as hosts, ThreadPoolExecutor(HOSTS) as pool:
+    with hosts_on(store, HOSTS, quick_path) as hosts, ThreadPoolExecutor(HOSTS) as pool:
         some_have_some = threading.Semaphore(0)
         working = [pool.submit(take, host, some_have_some) for host in hosts]
         for _ in range(HOSTS):
