@@ -70,9 +70,9 @@ class Forwarders:
                         self._tell(wanted.port, control.Attach(control.Link(wanted.dev, wanted.vni)))
                     else:
                         self._tell(wanted.port, control.Detach(wanted.dev))
-                case UdpPeer(dev, host, address, port, blocks):
+                case UdpPeer(dev, host, address, port, blocks, sources):
                     if isinstance(operation, Put):
-                        peer = control.Peer(host, str(address), tuple(map(str, blocks)))
+                        peer = control.Peer(host, str(address), tuple(map(str, blocks)), tuple(map(str, sources)))
                         self._tell(port, control.PutPeer(dev, peer))
                     else:
                         self._tell(port, control.DropPeer(dev, host))
@@ -188,7 +188,8 @@ def _objects(answer: Answer, port: int) -> Iterable[Object]:
         yield Forwarder(dev, network.link.vni, port, ip_address(answer.local))
         for peer in network.peers:
             blocks = tuple(map(ip_network, peer.blocks))
-            yield UdpPeer(dev, peer.host, ip_address(peer.address), port, blocks)
+            sources = tuple(map(ip_address, peer.sources))
+            yield UdpPeer(dev, peer.host, ip_address(peer.address), port, blocks, sources)
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def underlay(
     advertised: tuple[IPAddress, ...],
     kept: tuple[IPAddress, ...] = (),
 ) -> Underlay:
-    """`kept` are the addresses in use: they stay so while they are there."""
+    """`kept` are the addresses in use: they stay so while they are there. One that is advertised may be another
+    interface's, as a router's that is reached by several."""
     names, routes = {link.index: link.name for link in links}, list(routes)
     defaults = _default_devs(routes, names)
     found = dev or _dev_with(addresses, names, advertised) or next(iter(defaults), None)
@@ -61,7 +62,8 @@ def underlay(
     link = next((link for link in links if link.name == found), None)
     if link is None:
         raise KernelError(f"there is no interface {found}{', which FLANNELPY_IFACE names' if dev else ''}")
-    best = _best_addresses(addresses, link.index, (*advertised, *kept))
+    own = [seen for seen in addresses if seen.index == link.index or seen.interface.ip in advertised]
+    best = _best_addresses(own, (*advertised, *kept))
     if not best:
         raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
     broken = offload.known_broken(found)
@@ -82,14 +84,10 @@ def _default_devs(routes: Iterable[HostRoute], names: dict[int, str]) -> tuple[s
     return tuple(dict.fromkeys(names[route.index] for route in found if route.index in names))
 
 
-def _best_addresses(
-    addresses: Iterable[AddressSeen], index: int, favoured: Sequence[IPAddress]
-) -> tuple[IPAddress, ...]:
+def _best_addresses(addresses: Iterable[AddressSeen], favoured: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
     """At most one per family, IPv4 first: the first that is favoured; else one with other hosts in its prefix, since
     one alone may be somebody's that moves from host to host; else the oldest."""
-    usable = [
-        seen for seen in addresses if seen.index == index and seen.scope == GLOBAL_SCOPE and not _is_fleeting(seen)
-    ]
+    usable = [seen for seen in addresses if seen.scope == GLOBAL_SCOPE and not _is_fleeting(seen)]
     best: dict[int, IPAddress] = {}
     for seen in sorted(_oldest_first(usable), key=lambda seen: _order(seen.interface, favoured)):
         best.setdefault(seen.interface.version, seen.interface.ip)

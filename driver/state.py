@@ -251,6 +251,7 @@ class UdpPeer:
     address: IPAddress
     port: int
     blocks: tuple[IPNetwork, ...]
+    sources: tuple[IPAddress, ...] = ()  # from which it may send, too
 
     @property
     def key(self) -> Key:
@@ -258,7 +259,8 @@ class UdpPeer:
 
     def __str__(self) -> str:
         blocks = " ".join(map(str, self.blocks))
-        return f"peer {self.host} at {self.address} port {self.port} dev {self.dev} blocks {blocks}"
+        sources = "".join(f" or {source}" for source in self.sources)
+        return f"peer {self.host} at {self.address}{sources} port {self.port} dev {self.dev} blocks {blocks}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ class Udp:
             if remote is None:
                 continue
             blocks = tuple(sorted(other.blocks, key=lambda block: (block.version, block)))
-            yield UdpPeer(dev, other.host, remote, network.port, blocks)
+            sources = tuple(address for address in other.sources if address.version == remote.version)
+            yield UdpPeer(dev, other.host, remote, network.port, blocks, sources)
             for block in blocks:
                 yield Route(dev, block, None, source.get(block.version))
 

@@ -5,7 +5,7 @@ version of all this. `Stop` and the answer's version are understood by every ver
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -16,11 +16,12 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another host of a network: where it is reached, and which prefixes it has."""
+    """Another host of a network: where it is reached, which prefixes it has, and from where it may send, too."""
 
     host: str
     address: str
     blocks: tuple[str, ...]
+    sources: tuple[str, ...] = ()
 
 
 class Ask(msgspec.Struct, tag="ask"):

@@ -30,6 +30,14 @@ class Counters:
     unwritten: int = 0  # refused by the kernel at the TUN device
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """To a peer, and from it: it may send from another address than it is reached at, as behind NAT."""
+
+    target: Address
+    senders: frozenset[Address]
+
+
 @dataclass(slots=True)
 class Tunnel:
     """A network: its device, and its peers."""
@@ -38,29 +46,31 @@ class Tunnel:
     descriptor: int
     port: int  # of all peers
     peers: dict[str, Peer] = field(default_factory=dict)
-    table: Table[Address] = field(default_factory=Table)
+    table: Table[Way] = field(default_factory=Table)
     senders: Counter[Address] = field(default_factory=Counter)  # how many peers have it
-    _reached: dict[str, Address] = field(default_factory=dict)  # by peer; an object of its own each
+    _ways: dict[str, Way] = field(default_factory=dict)  # by peer
 
     def put(self, peer: Peer) -> None:
         self.drop(peer.host)
-        address = peer.address, self.port
-        self.peers[peer.host], self._reached[peer.host] = peer, address
-        self.senders[address] += 1
+        target = peer.address, self.port
+        way = Way(target, frozenset((target, *((source, self.port) for source in peer.sources))))
+        self.peers[peer.host], self._ways[peer.host] = peer, way
+        self.senders.update(way.senders)
         for block in peer.blocks:
-            self.table.put(block, address)
+            self.table.put(block, way)
 
     def drop(self, host: str) -> None:
         """A block that another peer has got meanwhile stays with that one."""
         peer = self.peers.pop(host, None)
         if peer is None:
             return
-        address = self._reached.pop(host)
-        self.senders[address] -= 1
-        if not self.senders[address]:
-            del self.senders[address]
+        way = self._ways.pop(host)
+        for sender in way.senders:
+            self.senders[sender] -= 1
+            if not self.senders[sender]:
+                del self.senders[sender]
         for block in peer.blocks:
-            self.table.remove(block, address)
+            self.table.remove(block, way)
 
 
 class Pump:
@@ -94,15 +104,15 @@ class Pump:
     def _send(self, tunnel: Tunnel, end: int) -> None:
         packet = self._room.view[wire.VNET.size : end]
         try:
-            target = tunnel.table.find(wire.destination(packet))
-            if target is None:
+            way = tunnel.table.find(wire.destination(packet))
+            if way is None:
                 self._counters.unknown += 1
             elif (header := wire.header(tunnel.link.vni, self._room.view)) is not None:
-                self._outbox.queue(header, packet.tobytes(), target)
+                self._outbox.queue(header, packet.tobytes(), way.target)
             else:
                 self._burst = self._burst + 1 & 0xFFFFFFFF
                 parts, size = wire.segments(tunnel.link.vni, self._burst, self._room, end)
-                self._outbox.send(parts, size, target)
+                self._outbox.send(parts, size, way.target)
         except (wire.Malformed, IndexError, struct.error):  # whoever is root here can make a device send anything
             self._counters.malformed += 1
 
@@ -122,7 +132,7 @@ class Pump:
         tunnel = self.tunnels.get(packet.vni)
         if tunnel is None or sender not in tunnel.senders:
             self._counters.strangers += 1
-        elif tunnel.table.find(packet.source) != sender:
+        elif (way := tunnel.table.find(packet.source)) is None or sender not in way.senders:
             self._counters.spoofed += 1
         else:
             try:

@@ -83,6 +83,7 @@ class Server:
     def _done(self, request: control.Request) -> Answer:
         match request:
             case control.Ask():
+                self._give_up_renamed()
                 return Answer(
                     local=self._udp.getsockname()[0],
                     networks=tuple(
@@ -129,6 +130,14 @@ class Server:
     def _carry(self, tunnel: Tunnel) -> None:
         if not self._pump.from_tun(tunnel):  # its device was deleted
             self._detach(tunnel)
+
+    def _give_up_renamed(self) -> None:
+        """Nobody would find a device under another name: it goes. Who asks makes a new one, and has it carried here."""
+        for tunnel in list(self._pump.tunnels.values()):
+            if tun.name(tunnel.descriptor) not in (tunnel.link.dev, None):
+                tun.give_up(tunnel.descriptor)
+                self._detach(tunnel)
+                self._ends = time.monotonic() + GRACE
 
     def _detach(self, tunnel: Tunnel) -> None:
         self._ends = 0.0

@@ -9,7 +9,7 @@ import os
 import struct
 
 DEVICE = "/dev/net/tun"
-TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0
+TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD, TUNGETIFF = 0x400454CA, 0x400454CB, 0x400454D0, 0x800454D2
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
@@ -44,6 +44,22 @@ def attach(name: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def name(descriptor: int) -> str | None:
+    """What the device is called by now; None if it was deleted."""
+    try:
+        told = fcntl.ioctl(descriptor, TUNGETIFF, bytes(40))
+    except OSError as error:
+        if error.errno != errno.EBADFD:
+            raise
+        return None
+    return told[:16].rstrip(b"\0").decode(errors="replace")
+
+
+def give_up(descriptor: int) -> None:
+    """The device will not stay when it is closed."""
+    fcntl.ioctl(descriptor, TUNSETPERSIST, 0)
 
 
 def close(descriptor: int) -> None:

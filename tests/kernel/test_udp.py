@@ -3,11 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,28 +16,23 @@ from driver.model import Endpoint
 from driver.plan import plan
 from driver.state import LinkState
 from tests.kernel.conftest import NamespaceHost, inside
-from tests.kernel.udp_hosts import BLOCKS, NETWORK, PORT, UdpHost, joined, without_v4
+from tests.kernel.udp_hosts import (
+    BLOCKS,
+    NETWORK,
+    PORT,
+    UdpHost,
+    eventually,
+    joined,
+    python,
+    said,
+    sends,
+    without_v4,
+)
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
 Pair = tuple[UdpHost, UdpHost]
 BORROWED = BLOCKS[1][1][0]
 
-SERVE = """
-import hashlib, socket, sys
-listener = socket.create_server((sys.argv[1], 7), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
-print("ready", flush=True)
-peer, digest = listener.accept()[0], hashlib.sha256()
-while some := peer.recv(1 << 16):
-    digest.update(some)
-print(digest.hexdigest(), peer.getpeername()[0])
-"""
-SEND = """
-import hashlib, random, socket, sys
-content = random.Random(1).randbytes(int(sys.argv[2]))
-with socket.create_connection((sys.argv[1], 7), timeout=15) as peer:
-    peer.sendall(content)
-print(hashlib.sha256(content).hexdigest())
-"""
 ECHO = """
 import socket, sys
 udp = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
@@ -79,34 +71,6 @@ for number in range(2000):
 def pair(two_hosts: Hosts, tmp_path: Path) -> Iterator[Pair]:
     with joined(two_hosts, tmp_path) as (a, b):
         yield a, b
-
-
-def python(host: UdpHost, script: str, *arguments: object) -> subprocess.Popen[str]:
-    command = ["ip", "netns", "exec", host.host.name, sys.executable, "-I", "-c", script, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def said(host: UdpHost, script: str, *arguments: object) -> str:
-    with python(host, script, *arguments) as process:
-        return process.communicate(timeout=30)[0].strip()
-
-
-def sends(source: UdpHost, target: UdpHost, address: object, size: int) -> None:
-    """A stream of TCP arrives as it was sent, and from the source's own address."""
-    with python(target, SERVE, address) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-        digest = said(source, SEND, address, size)
-        got, sender = server.communicate(timeout=30)[0].split()
-    assert got == digest
-    assert sender in map(str, (source.address, source.address6))
-
-
-def eventually(what: Callable[[], object], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("v6", [False, True])

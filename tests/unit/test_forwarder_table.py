@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from driver.forwarder import table
 from driver.forwarder.control import Link, Peer
-from driver.forwarder.pump import Tunnel
+from driver.forwarder.pump import Tunnel, Way
 from driver.forwarder.table import Table
+from driver.forwarder.underlay import Address
 
 T = TypeVar("T")
 
@@ -81,6 +82,19 @@ def test_a_host_of_another_name_at_the_same_address_takes_over() -> None:
     assert set(tunnel.senders) == {("192.0.2.1", 8478), ("192.0.2.2", 8478)}
 
 
+def test_a_peer_may_send_from_another_address_than_it_is_reached_at() -> None:
+    """Two behind NAT may have the same one there: each is told by what its packets come from, inside."""
+    tunnel, inside = Tunnel(Link("fl.7", 7), -1, 8478), ("172.20.0.5", 8478)
+    tunnel.put(Peer("a", "192.0.2.1", ("10.0.0.0/26",), ("172.20.0.5",)))
+    tunnel.put(Peer("b", "192.0.2.2", ("10.0.1.0/26",), ("172.20.0.5",)))
+    tunnel.put(Peer("c", "192.0.2.3", ("10.0.0.64/26",)))
+    assert senders(tunnel) == [{("192.0.2.1", 8478), inside}, {("192.0.2.3", 8478)}, {("192.0.2.2", 8478), inside}]
+    tunnel.drop("a")
+    assert inside in tunnel.senders
+    tunnel.put(Peer("b", "192.0.2.2", ("10.0.1.0/26",)))
+    assert set(tunnel.senders) == {("192.0.2.2", 8478), ("192.0.2.3", 8478)}
+
+
 def test_one_more_peer_costs_no_more_with_thousands() -> None:
     """5,000 take 0.1 s; they took minutes when each made the table anew."""
     tunnel, began = Tunnel(Link("fl.7", 7), -1, 8478), time.monotonic()
@@ -89,6 +103,13 @@ def test_one_more_peer_costs_no_more_with_thousands() -> None:
     assert time.monotonic() - began < 10
 
 
+def senders(tunnel: Tunnel) -> list[set[Address]]:
+    return [set(way.senders) for way in ways(tunnel) if way]
+
+
+def ways(tunnel: Tunnel) -> list[Way | None]:
+    return [tunnel.table.find(IPv4Address(text).packed) for text in ("10.0.0.5", "10.0.0.69", "10.0.1.5")]
+
+
 def reached(tunnel: Tunnel) -> list[str | None]:
-    found = (tunnel.table.find(IPv4Address(text).packed) for text in ("10.0.0.5", "10.0.0.69", "10.0.1.5"))
-    return [address[0] if address else None for address in found]
+    return [way.target[0] if way else None for way in ways(tunnel)]

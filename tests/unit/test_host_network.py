@@ -1,6 +1,6 @@
 """What of a host's own network concerns us, from what was read of it."""
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
@@ -29,3 +29,10 @@ def test_every_default_route_leads_to_the_world_and_the_preferred_one_to_the_oth
     assert underlay(LINKS, ADDRESSES, routes, None, ()).dev == "br0"
     told = underlay(LINKS, ADDRESSES, routes[1:], "eth0", ())
     assert (told.dev, sorted(told.uplinks)) == ("eth0", ["br0", "eth0"])
+
+
+def test_an_advertised_address_of_another_interface_is_the_tunnels_end() -> None:
+    told = underlay(LINKS, ADDRESSES, [default(ETH0)], "eth0", (ip_address("203.0.113.1"),))
+    assert (told.dev, str(told.local), told.sources) == ("eth0", "203.0.113.1", ())
+    outside = underlay(LINKS, ADDRESSES, [default(ETH0)], "eth0", (ip_address("198.51.100.7"),))
+    assert (str(outside.local), outside.sources) == ("192.0.2.1", (ip_address("192.0.2.1"),))
