@@ -115,8 +115,9 @@ class Lending:
 
     def give_back(self, pool: IPNetwork, address: IPAddress) -> None:
         """A borrowed address belongs to its block's holder again. One that is not ours is left alone."""
-        if self.borrower(pool, address) == self._host:
-            remove_member(self._store, records.borrowed_key(pool, address))
+        loan = self._loan(pool, address)
+        if loan is not None and loan[0].host == self._host:  # an idle one may go to another host at any moment
+            self._store.commit(Delete(records.borrowed_key(pool, address), loan[1]))
 
     def confirm(self, pool: IPNetwork, address: IPAddress) -> bool:
         """Whether a borrowed address is still this host's; a store that has forgotten the loan is told again."""

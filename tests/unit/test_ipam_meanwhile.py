@@ -10,6 +10,7 @@ import pytest
 from cluster.reclaim import close_empty, give_up
 from ipam.errors import AddressTaken, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.lending import Lending
+from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
 from ipam.pools import HeldElsewhere
 from ipam.tenancy import NameTaken
@@ -113,6 +114,37 @@ def test_a_loan_given_while_a_host_was_away_is_kept_by_it(cluster: Cluster, a: H
 
 
 NEVER = ("10.9.0.0", "10.9.0.1", "10.9.0.15")
+
+
+@pytest.mark.parametrize("whose", ["borrower", "holder", "third"])
+def test_an_idle_address_goes_to_one_host_when_two_want_it_or_want_to_be_rid_of_it(
+    cluster: Cluster, a: Host, b: Host, whose: str
+) -> None:
+    """A third host takes it just before this one's own transaction: its next use, its end as a loan, or its use."""
+    c, d = cluster.host("c"), cluster.host("d")
+    pool, *_ = [host.create() for host in (a, b, c, d)]
+    lent = a.give(pool)
+    a.release(pool, lent)
+    b.give(pool, str(lent.ip))
+    b.release(pool, lent)
+    slow = {"borrower": b, "holder": a, "third": d}[whose]
+    slow.line = Meanwhile(slow.line, {0: lambda: c.give(pool, str(lent.ip))})  # type: ignore[assignment]
+    slow.restart()
+    if whose == "borrower":
+        b.clock.now += IDLE_TIME + 1
+        b.settle()
+    else:
+        with pytest.raises(AddressTaken, match="in use on host"):
+            slow.give(pool, str(lent.ip))
+    entry = cluster.store.get(records.borrowed_key(WEB, lent.ip))
+    assert entry
+    assert decode(records.Borrowed, entry.value).host == "c"
+    assert [host.name for host in (a, b, c, d) if is_users(host, lent.ip)] == ["c"]
+
+
+def is_users(host: Host, address: IPAddress) -> bool:
+    lease = host.journal.pool(WEB).leases.get(address)
+    return lease is not None and lease.released is None and lease.kind in ("endpoint", "borrowed")
 
 
 def test_a_container_whose_address_was_lent_elsewhere_meanwhile_is_named(
