@@ -9,6 +9,7 @@ from operations.facts import Facts
 from operations.model import Finding
 
 NEAR = 0.5  # of the lease time without a beat
+CLOCKS = "addresses do not depend on it, certificates and logs do"
 MOST_SKEW = 5.0  # seconds; the store's Date has whole ones
 
 
@@ -72,5 +73,13 @@ def clocks_agree(facts: Facts) -> Iterator[Finding]:
         yield warning(
             "clock",
             f"this host's clock is {abs(facts.skew):.0f} s {way} the store's",
-            "run a time service on both; addresses do not depend on it, certificates and logs do",
+            f"run a time service on both; {CLOCKS}",
+        )
+    apart = {host: seconds for host, seconds in sorted(facts.clocks.items()) if abs(seconds) > MOST_SKEW}
+    if apart:
+        told = [f"{host} ({abs(s):.0f} s {'ahead' if s > 0 else 'behind'})" for host, s in apart.items()]
+        yield warning(
+            "clock",
+            f"the clocks of this host and of {', '.join(told)} differ",
+            f"run a time service on all hosts; {CLOCKS}",
         )
