@@ -57,6 +57,7 @@ HEALTHY = Facts(
     bad_checksums=0,
     disk=(50 << 30, 100 << 30),
 )
+READ_ONLY = "Consul at consul://x refused (Permission denied): see that the token exists and allows"
 DROP = Drop("ip filter FORWARD", "the policy drop", certain=True)
 
 
@@ -68,6 +69,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
     ("change", "check", "says"),
     [
         ({"store_error": "refused", "forbidden": True}, "store", "does not allow"),
+        ({"failing": {"beat": READ_ONLY, "publish": READ_ONLY}}, "store", READ_ONLY),
         ({"store_error": "no route"}, "store", "the store is away: no route"),
         ({"faulty": ("pools/10.240.0.0-18/blocks/x",)}, "record", "pools/10.240.0.0-18/blocks/x in the store"),
         ({"lease": LeaseState(600.0, 301.0, "")}, "lease", "301 s ago and lasts 600 s"),
