@@ -1,8 +1,10 @@
 """The documentation is true to the code: no option, label, test or page that is not there, and none left out."""
 
 import re
-from dataclasses import fields
+import tomllib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,7 @@ from cluster.services import LABEL
 from driver import options
 from driver.backends import BACKENDS
 from ipam import options as ipam_options
+from operations.model import Address, Diagnosis, Host, Network, Status, TraceAnswer
 from plugin.cli import main
 from plugin.settings import Settings
 
@@ -82,6 +85,41 @@ def test_troubleshooting_has_each_finding_and_each_hop() -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text()
     assert len(named) > 20
     assert [name for name in named if f"`{name}`" not in page] == []
+
+
+JSON = {
+    "status": Status,
+    "hosts": Host,
+    "networks": Network,
+    "addresses": Address,
+    "trace": TraceAnswer,
+    "doctor": Diagnosis,
+}
+
+
+def names_in(kind: Any) -> set[str]:
+    """Of a class's fields, and of those within."""
+    found = set[str]()
+    for name, about in get_type_hints(kind).items():
+        parts = [part for each in (about, *get_args(about)) for part in (each, *get_args(each)) if is_dataclass(part)]
+        found |= {name}.union(*map(names_in, parts))
+    return found
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_the_names_in_json_are_those_that_are_documented(command: str) -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    found = re.search(rf"^\* `{command}`: (.*?)^(?:\*|#)", page, re.MULTILINE | re.DOTALL)
+    assert found
+    assert names_in(JSON[command]) <= set(re.findall(r"`(\w+)`", found[1]))
+    listed = re.split(r"[.;]\s", found[1])[0]  # what comes after explains values, too
+    assert set(re.findall(r"`(\w+)`", listed)) <= names_in(JSON[command])
+
+
+def test_the_readme_names_the_version_that_this_is() -> None:
+    """The one place is pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert re.findall(r"This is version (\S+?),? ", (ROOT / "README.md").read_text()) == [project["version"]]
 
 
 def test_completion_is_documented_as_each_shell_needs_it() -> None:
