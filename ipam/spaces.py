@@ -5,6 +5,7 @@ Each space has an address manager of its own, so that two LANs may use the same 
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 from ipam.errors import BadRequest, NoSuchPool
@@ -24,7 +25,7 @@ class Spaces:
 
     def __init__(self, default: Ipam, known: Collection[str], make: Callable[[str], Ipam]) -> None:
         """`known` are the spaces of which this host's journal tells; `make` builds the manager of one."""
-        self._make, self._lock = make, threading.Lock()
+        self._make, self._lock, self._choosing = make, threading.Lock(), threading.Lock()
         self._managers = {"": default, **{name: make(name) for name in known}}
 
     def _manager(self, space: str) -> Ipam:
@@ -47,7 +48,9 @@ class Spaces:
                 "or digit"
             )
         rest = {name: value for name, value in request.options.items() if name != OPTION}
-        pool_id, pool = self._manager(space).request_pool(replace(request, options=rest))
+        # One after the other: two spaces must not choose the same pool on one host.
+        with self._choosing if request.pool is None else nullcontext():
+            pool_id, pool = self._manager(space).request_pool(replace(request, options=rest))
         return replace(pool_id, space=space), pool
 
     def release_pool(self, pool_id: PoolId) -> None:
@@ -107,6 +110,10 @@ class Spaces:
     def blocks(self) -> dict[SpacedPool, tuple[IPNetwork, ...]]:
         """The blocks of this host, by pool."""
         return {where: tuple(self.given(where)) for where in self.leases()}
+
+    def pools(self) -> set[IPNetwork]:
+        """Of all spaces."""
+        return {pool_id.pool for pool_id in self.held()}
 
     def held(self) -> dict[PoolId, Held]:
         """For how many Docker networks each pool is held."""

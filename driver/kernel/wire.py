@@ -39,10 +39,10 @@ UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
 TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
 
 PROTOCOL = 0x66  # marks our routes
-MAIN_TABLE, LOCAL_TABLE = 254, 255
+EVERY_TABLE, MAIN_TABLE, LOCAL_TABLE = 0, 254, 255
 HOST_SCOPE, LINK_SCOPE, GLOBAL_SCOPE = 254, 253, 0
 METRIC6 = 1024  # IP6_RT_PRIO_USER: of an IPv6 route that names none
-UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
+UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8  # RTN_*
 ONLINK = 4  # RTNH_F_ONLINK
 PERMANENT = 0x80  # NUD_PERMANENT
 SELF = 0x02  # NTF_SELF: the device's own forwarding table
@@ -196,6 +196,14 @@ def read_host_route(route: bytes) -> HostRoute | None:
     index, metric = (U32.unpack(found[key])[0] if key in found else None for key in (RTA_OIF, RTA_PRIORITY))
     destination = prefix(family, found.get(RTA_DST), length)
     return HostRoute(destination, index, not {RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH} & found.keys(), metric or 0)
+
+
+def spoken_for(route: bytes) -> IPNetwork | None:
+    """Where a route of any table leads, or forbids to go; None for those that the kernel makes of own addresses."""
+    family, length, _, _, _, _, _, kind, _ = RTMSG.unpack_from(route)
+    if kind not in (UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT):
+        return None
+    return prefix(family, attributes(route, RTMSG.size).get(RTA_DST), length)
 
 
 # neighbours and forwarding entries
