@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_interface
 
 from ipam import blocks
+from ipam.book import REST
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.holdings import Holdings
@@ -26,7 +27,6 @@ from store.update import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
-REST = 60.0  # seconds an address stays unused after its release, so that nobody's old packets reach the next owner
 LEAST_POOL_FOR_HOST_ADDRESS = 16  # addresses; in a smaller pool every one goes to containers
 
 
@@ -141,11 +141,9 @@ class Ipam:
 
     def _leave_if_unused(self, pool: IPNetwork) -> None:
         if not self._journal.is_held(pool):
-            journal = self._journal.pool(pool)
             self._tenancy.check()
             self._loans.give_up(pool)
             self._pools.leave(pool)
-            journal.drop_all()
             self._journal.drop_pool(pool)
 
     # addresses
@@ -252,7 +250,7 @@ class Ipam:
         return wanted
 
     def _free_address(self, pool_id: PoolId, journal: PoolJournal) -> IPAddress:
-        address = self._choose(pool_id, journal, rest=REST)
+        address = journal.choose(self._clock(), REST, pool_id.range)
         if address is not None:
             return address
         try:
@@ -261,19 +259,11 @@ class Ipam:
             if isinstance(error, PoolExhausted):
                 self._loans.look_after_all(pool_id.pool)
             # Better an address that has not rested than a container that does not start.
-            address = self._choose(pool_id, journal, rest=0)
+            address = journal.choose(self._clock(), 0, pool_id.range)
             if address is None:
                 raise
             return address
         return self._free_address(pool_id, journal)
-
-    def _choose(self, pool_id: PoolId, journal: PoolJournal, rest: float) -> IPAddress | None:
-        now = self._clock()
-        for book in journal.books():
-            address = book.choose(now, rest, journal.is_reserved, pool_id.range)
-            if address is not None:
-                return address
-        return None
 
     # beside the requests
 

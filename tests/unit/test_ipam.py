@@ -7,9 +7,10 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from ipam.book import REST
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
-from ipam.ipam import REST, Ipam
+from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
 from ipam.model import AddressRequest, PoolId, PoolRequest
@@ -120,6 +121,47 @@ def test_a_released_address_rests_before_it_is_given_again(a: Host) -> None:
     a.clock.now += REST
     rest = [a.give(pool) for _ in range(15)]
     assert first in rest
+
+
+def test_what_was_never_used_comes_first_and_then_what_rested_longest_whatever_the_block(a: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/24"))
+    given = [a.give(pool) for _ in range(20)]
+    one, other = (book.block for book in a.journal.pool(pool.pool).books())
+    early, late = (next(address for address in given if address.ip in block) for block in (other, one))
+    a.release(pool, early)
+    a.clock.now += 3600
+    a.release(pool, late)
+    a.clock.now += REST
+    a.restart()
+    assert [a.give(pool) for _ in range(32 - 20 + 2)][-2:] == [early, late]
+    assert len(a.journal.pool(pool.pool).blocks) == 2
+
+
+def test_the_order_of_releases_outlives_a_restart(a: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/29"), options={"block": "29"})
+    given = [a.give(pool) for _ in range(5)]
+    order = [given[index] for index in (3, 0, 4, 1, 2)]
+    for address in order:
+        a.clock.now += 1
+        a.release(pool, address)
+    a.restart()
+    a.clock.now += REST
+    assert [a.give(pool) for _ in order] == order
+
+
+def test_an_address_rests_over_the_removal_of_its_network(a: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/28"))  # blocks of four
+    first = a.give(pool)
+    for _ in range(2):
+        a.remove(pool)
+        a.create(pool.pool)
+        assert first.ip in next(iter(a.journal.pool(pool.pool).blocks))
+        assert a.give(pool) != first
+        a.clock.now += REST / 3
+    a.remove(pool)
+    a.clock.now += REST / 3
+    a.create(pool.pool)
+    assert first in [a.give(pool) for _ in range(2)]
 
 
 def test_a_full_pool_gives_what_has_not_rested_rather_than_nothing(a: Host) -> None:
