@@ -61,5 +61,5 @@ def assemble_addressing(
 
     own = manager("")
     spaces = Spaces(own, {key.split("/")[1] for key in local.read(SPACES).entries}, manager)
-    mirror = Mirror(spaced, settings.host, spaces.given)
+    mirror = Mirror(spaced, settings.host, spaces.given, spaces.leases)
     return Addressing(own, spaces, mirror)
