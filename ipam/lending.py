@@ -7,6 +7,7 @@ the wish into the borrower's key in one transaction. All hosts route a borrowed 
 import random
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from ipam import blocks
 from ipam.errors import AddressTaken
@@ -27,6 +28,16 @@ class NoAnswer(AddressTaken):
     """The holder of the address does not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A free address of another host's block, and how many that has, as far as the host has told."""
+
+    address: IPAddress
+    block: IPNetwork
+    holder: str
+    free: int
+
+
 class Lending:
     def __init__(
         self,
@@ -37,20 +48,21 @@ class Lending:
         clock: Callable[[], float] = time.monotonic,
         hearsay: float = HEARSAY,
     ) -> None:
-        self.hearsay = hearsay
-        self._store, self._host, self._tenancy, self._patience, self._clock = store, host, tenancy, patience, clock
+        self.hearsay, self.patience, self.clock = hearsay, patience, clock
+        self._store, self._host, self._tenancy = store, host, tenancy
 
     # the borrower's side
 
-    def borrow(self, asked: HeldElsewhere) -> None:
-        """Make the address this host's, or AddressTaken with the holder's sentence. Waits, so hold no lock."""
+    def borrow(self, asked: HeldElsewhere, patience: float) -> None:
+        """Make the address this host's, or AddressTaken with the holder's sentence. Waits for at most `patience`
+        seconds, so hold no lock."""
         borrower = self.borrower(asked.pool, asked.address)
         if borrower is not None:
             raise AddressTaken(
                 f"address {asked.address} is in use on host {borrower}, which borrowed it; choose another"
             )
         self._wish(asked)
-        self._await_answer(asked)
+        self._await_answer(asked, patience)
 
     def _wish(self, asked: HeldElsewhere) -> None:
         wish = Put(records.wanted_key(asked.pool, asked.address), encode(records.Wanted(self._host)), ABSENT)
@@ -65,9 +77,9 @@ class Lending:
                     f"another host is asking for address {asked.address}, too; try again or choose another"
                 )
 
-    def _await_answer(self, asked: HeldElsewhere) -> None:
+    def _await_answer(self, asked: HeldElsewhere, patience: float) -> None:
         key, seen = records.wanted_key(asked.pool, asked.address), 0
-        deadline = self._clock() + self._patience
+        deadline = self.clock() + patience
         while True:
             standing = self._wanted(asked.pool, asked.address)
             if self.borrower(asked.pool, asked.address) == self._host:
@@ -79,11 +91,9 @@ class Lending:
             if wish.refused is not None:
                 self._store.commit(Delete(key, version))
                 raise AddressTaken(wish.refused)
-            left = deadline - self._clock()
+            left = deadline - self.clock()
             if left <= 0 and self._store.commit(Delete(key, version)):
-                raise NoAnswer(
-                    f"{asked}; that host did not answer in {self._patience:.0f} s, so it cannot lend the address"
-                )
+                raise NoAnswer(f"{asked}; that host did not answer in {patience:.0f} s, so it cannot lend the address")
             seen = self._store.wait(key, seen, max(left, 0)).version
 
     def give_back(self, pool: IPNetwork, address: IPAddress) -> None:
@@ -140,9 +150,8 @@ class Lending:
 
     def likely_free(
         self, pool: IPNetwork, within: IPNetwork | None, besides: Collection[IPAddress | None]
-    ) -> list[tuple[IPAddress, IPNetwork, str]]:
-        """Addresses, their blocks and holders, that other hosts do not use as far as they have told; the holder with
-        most of them first, one address per block."""
+    ) -> list[Spare]:
+        """Addresses that other hosts do not use as far as they have told, one per block; the block with most first."""
         taken: set[IPAddress | None] = {*besides, *self.borrowed(pool)}
         found = []
         leases = self._store.read(records.leases_prefix(pool)).entries
@@ -152,8 +161,8 @@ class Lending:
             given = set(decode(records.BlockLeases, told.value).given) if told else set()
             free = [a for a in blocks.usable(pool, block) if a not in taken | given and (within is None or a in within)]
             if free and holder != self._host:
-                found.append((len(free), random.choice(free), block, holder))  # noqa: S311 - keeps borrowers apart
-        return [(address, block, holder) for _, address, block, holder in sorted(found, key=lambda f: -f[0])]
+                found.append(Spare(random.choice(free), block, holder, len(free)))  # noqa: S311 - keeps borrowers apart
+        return sorted(found, key=lambda spare: -spare.free)
 
     # the holder's side
 

@@ -18,7 +18,7 @@ from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
 from store.interface import Store, StoreUnavailable
-from store.ip import IPAddress
+from store.ip import IPAddress, IPInterface
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
 from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
@@ -338,6 +338,48 @@ def test_a_pool_is_used_to_its_last_address_by_any_mix_of_hosts(cluster: Cluster
         PoolExhausted, match=r"pool 10\.9\.0\.0/28 \(16 addresses\) has no free address left; most blocks: h\d \d"
     ):
         hosts[3].give(pools[0])
+
+
+def test_a_pool_that_is_full_but_for_hosts_that_do_not_answer_names_them(a: Host, b: Host) -> None:
+    pool = a.create(ip_network("10.9.0.0/28"))
+    b.create(pool.pool)
+    b.asleep = True
+    given, said = give_all(a, pool)
+    free = 16 - 3 - len(given)
+    assert said == (
+        f"pool 10.9.0.0/28 (16 addresses) has free addresses on hosts alone that do not answer: b {free}; see whether "
+        "flannelpy runs there"
+    )
+    assert free > 0
+
+
+def give_all(host: Host, pool: PoolId) -> tuple[list[IPInterface], str]:
+    """And what is said then."""
+    given = []
+    try:
+        while True:
+            given.append(host.give(pool))
+    except PoolExhausted as error:
+        return given, str(error)
+
+
+def test_hosts_that_do_not_answer_keep_nobody_from_a_fourth(cluster: Cluster) -> None:
+    """And the next request asks them last."""
+    pool = ip_network("10.9.0.0/27")
+    a = Host("a", cluster, patience=3.0)
+    holders = [cluster.host(name) for name in "bcde"]
+    for host in (*holders, a):  # and so a has no block
+        ids = host.create(pool, options={"block": "29"})
+    *silent, lender = holders
+    lender.give(ids)
+    lender.tell(pool)  # all others seem to have more
+    for host in silent:
+        host.asleep = True
+    clock = a.ipam._loans._lending.clock
+    assert a.give(ids)
+    began = clock()
+    assert a.give(ids)
+    assert clock() - began < 2
 
 
 @pytest.mark.parametrize("text", ["10.9.0.0/30", "10.9.0.0/29", "fd09::/126", "fd09::/120", "10.0.0.0/8", "fd09::/48"])

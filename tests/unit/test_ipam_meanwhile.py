@@ -159,8 +159,8 @@ def test_a_loan_that_is_lost_before_it_is_noted_is_not_given(a: Host, b: Host) -
     a.release(pool, first)
     borrow = b.ipam._loans._lending.borrow
 
-    def borrow_and_lose(asked: HeldElsewhere) -> None:
-        borrow(asked)
+    def borrow_and_lose(asked: HeldElsewhere, patience: float) -> None:
+        borrow(asked, patience)
         b.ipam._loans._lending.give_back(WEB, first.ip)
 
     b.ipam._loans._lending.borrow = borrow_and_lose  # type: ignore[method-assign]
