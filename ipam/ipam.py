@@ -13,7 +13,7 @@ from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.holdings import Holdings
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
-from ipam.ledger import Ledger
+from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.loans import Loans
 from ipam.model import AddressRequest, PoolId, PoolRequest
@@ -280,13 +280,18 @@ class Ipam:
         if pools:
             self._tenancy.check()  # what stands under this host's name may be another machine's
         self._reservations.settle()
-        for pool in pools:
-            with self._ledger.lock(pool):
-                if not self._journal.is_held(pool):
-                    self._leave_if_unused(pool)
-                    continue
-                if with_loans is None or pool in with_loans or self._loans.knows_any(pool):
-                    self._loans.settle(pool)
+        each_by_itself(
+            pools, lambda pool: self._settle_pool(pool, may_have_loans=with_loans is None or pool in with_loans)
+        )
+
+    def _settle_pool(self, pool: IPNetwork, *, may_have_loans: bool) -> None:
+        with self._ledger.lock(pool):
+            if not self._journal.is_held(pool):
+                self._leave_if_unused(pool)
+                return
+            self._holdings.verify_doubtful(pool)
+            if may_have_loans or self._loans.knows_any(pool):
+                self._loans.settle(pool)
 
     def keep_in_hand(self) -> None:
         self._holdings.keep_in_hand()

@@ -44,6 +44,13 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why it is not known whether what this host holds in a pool is still its own."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One address: under which pool id and to what it went, and when it came back if it rests."""
 
@@ -64,6 +71,7 @@ class PoolJournal:
         self._blocks = LocalRecords(store, f"blocks/{pool} ", HeldBlock, ip_network)
         self._leases = LocalRecords(store, f"addresses/{pool} ", Lease, ip_address)
         self._gateway = LocalRecords(store, f"gateways/{pool}", Gateway, str)
+        self._doubt = LocalRecords(store, f"doubts/{pool}", Doubt, str)
         self.blocks = self._blocks.records
         self.leases = self._leases.records
         self._books = {block: self._book(block) for block in sorted(self.blocks, key=_first)}
@@ -87,6 +95,20 @@ class PoolJournal:
     def learn_gateway(self, gateway: IPAddress) -> None:
         if gateway != self.gateway:
             self._gateway.put("", Gateway(gateway))
+
+    # the fence of this pool alone
+
+    @property
+    def doubt(self) -> str | None:
+        doubt = self._doubt.records.get("")
+        return doubt.why if doubt else None
+
+    def note_doubt(self, why: str | None) -> None:
+        """Nothing is given out while there is one, also after a crash."""
+        if why is None:
+            self._doubt.remove("")
+        elif why != self.doubt:
+            self._doubt.put("", Doubt(why))
 
     # blocks
 
@@ -213,6 +235,7 @@ class PoolJournal:
     def drop_all(self) -> None:
         """The blocks last: as long as one is known, so is the pool, and a crash halfway is found."""
         self._gateway.remove("")
+        self._doubt.remove("")
         self._leases.remove(*self.leases)
         self._blocks.remove(*self.blocks)
         self._books.clear()

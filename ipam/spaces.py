@@ -11,6 +11,7 @@ from dataclasses import replace
 from ipam.errors import BadRequest, NoSuchPool
 from ipam.ipam import Ipam
 from ipam.journal import Held, Lease
+from ipam.ledger import each_by_itself
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from store.ip import IPAddress, IPInterface, IPNetwork
 
@@ -88,13 +89,14 @@ class Spaces:
         def within(space: str, pools: Collection[SpacedPool]) -> list[IPNetwork]:
             return [pool for name, pool in pools if name == space]
 
-        for space in {name for name, _ in self._all()} | {name for name, _ in joined}:
+        def settle(space: str) -> None:
             loans = None if with_loans is None else within(space, with_loans)
             self._manager(space).settle(within(space, joined), loans)
 
+        each_by_itself({name for name, _ in self._all()} | {name for name, _ in joined}, settle)
+
     def keep_in_hand(self) -> None:
-        for _, manager in self._all():
-            manager.keep_in_hand()
+        each_by_itself(self._all(), lambda named: named[1].keep_in_hand())
 
     def verify(self) -> None:
         for _, manager in self._all():
