@@ -297,7 +297,7 @@ class Kernel:
     def prefixes_in_use(self) -> list[IPNetwork]:
         """What routes and interfaces of this host already cover."""
         with _explained("reading routes and addresses"):
-            return host_network.prefixes_in_use(self._tables.addresses(), self._tables.host_routes())
+            return host_network.prefixes_in_use(self._tables.addresses(), self._tables.destinations())
 
 
 class KeptKernel:

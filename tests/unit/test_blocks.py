@@ -1,5 +1,6 @@
 """Arithmetic of pools and blocks."""
 
+import time
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -102,3 +103,26 @@ def test_an_automatic_pool_overlaps_nothing_in_use() -> None:
     used = [ip_network("10.224.0.0/20"), ip_network("10.224.65.0/24"), ip_network("fd00::/8")]
     assert blocks.free_pool(ranges, used) == ip_network("10.224.128.0/18")
     assert blocks.free_pool(ranges, [ip_network("10.0.0.0/8")]) is None
+
+
+small_prefixes = st.builds(
+    lambda number, length: ip_network((0x0A000000 + (number >> (32 - length) << (32 - length)), length)),
+    st.integers(0, 4095),
+    st.integers(18, 32),
+)
+
+
+@given(st.lists(small_prefixes, max_size=12), st.integers(20, 30))
+def test_no_free_pool_is_passed_over(used: list[IPNetwork], length: int) -> None:
+    outer = ip_network("10.0.0.0/20")
+    free = (pool for pool in outer.subnets(new_prefix=length) if not any(pool.overlaps(other) for other in used))
+    assert blocks.free_pool([(outer, length)], used) == next(free, None)
+
+
+def test_a_free_pool_among_very_many_is_found_at_once() -> None:
+    wide = ip_network("10.0.0.0/8")
+    used = [ip_network((0x0A000000 + 16 * number, 28)) for number in range(1 << 14)]
+    began = time.process_time()
+    assert blocks.free_pool([(wide, 28)], [*used, ip_network("10.4.0.0/16")]) == ip_network("10.5.0.0/28")
+    assert blocks.free_pool([(wide, 28)], used) == ip_network("10.4.0.0/28")
+    assert time.process_time() - began < 2

@@ -15,8 +15,8 @@ from ipam.model import PoolId
 from ipam.pools import HeldElsewhere
 from ipam.tenancy import NameTaken
 from store import records
-from store.codec import decode
-from store.interface import Change, Check, Delete, Entry, Snapshot, Store, StoreUnavailable
+from store.codec import BadRecord, decode
+from store.interface import ABSENT, Change, Check, Delete, Entry, Put, Snapshot, Store, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import LATE, LIVE, Dead
@@ -175,8 +175,8 @@ def test_a_loan_that_is_lost_before_it_is_noted_is_not_given(a: Host, b: Host) -
     a.release(pool, first)
     borrow = b.ipam._loans._lending.borrow
 
-    def borrow_and_lose(asked: HeldElsewhere) -> None:
-        borrow(asked)
+    def borrow_and_lose(asked: HeldElsewhere, patience: float) -> None:
+        borrow(asked, patience)
         b.ipam._loans._lending.give_back(WEB, first.ip)
 
     b.ipam._loans._lending.borrow = borrow_and_lose  # type: ignore[method-assign]
@@ -247,6 +247,64 @@ def test_a_pool_that_the_cluster_uses_otherwise_by_now_is_lost_in_words(
     assert "pool lost: the cluster has another use for it by now" in caplog.text
     assert "address in use here may be in use elsewhere, too" in caplog.text
     a.create(ip_network("10.9.0.0/24"))
+
+
+def damage(cluster: Cluster, key: str) -> Callable[[], None]:
+    """Write something that is no record; undone by the call of what is returned."""
+    entry = cluster.store.get(key)
+    assert entry
+    assert cluster.store.commit(Put(key, b"{", entry.version))
+
+    def undo() -> None:
+        damaged = cluster.store.get(key)
+        assert damaged
+        assert cluster.store.commit(Put(key, entry.value, damaged.version))
+
+    return undo
+
+
+def test_a_damaged_record_fences_its_pool_alone_after_a_lost_lease(
+    cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pools = [a.create(TINY), a.create()]
+    b.create(TINY)
+    before = a.give(pools[0])
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    undo = damage(cluster, records.pool_key(TINY))
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    a.restart()
+    assert a.give(pools[1])
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"gives out no address of pool 10\.9\.0\.0/28: .*not a Pool"):
+            a.give(pools[0])
+        a.settle()
+    assert caplog.text.count("pool not compared with the store") == 1
+    undo()
+    a.settle()
+    assert a.give(pools[0]) != before
+
+
+def test_a_damaged_record_stops_the_duties_of_its_pool_alone(cluster: Cluster, a: Host) -> None:
+    damaged, pool = a.create(ip_network("10.9.0.0/24")), a.create()
+    for each in (damaged, pool):
+        for _ in range(sum(book.free_within(None) for book in a.journal.pool(each.pool).books()) - 3):
+            a.give(each)
+    left = [a.create(ip_network(f"10.8.{number}.0/24")) for number in range(4)]
+    a.line.cut = True
+    for each in left:
+        a.remove(each)
+    a.line.cut = False
+    damage(cluster, records.pool_key(damaged.pool))
+    with pytest.raises(BadRecord):
+        a.ipam.keep_in_hand()
+    assert len(a.journal.pool(WEB).blocks) == 2
+    assert cluster.store.commit(Put(records.wanted_key(damaged.pool, damaged.pool[5]), b"{", ABSENT))
+    with pytest.raises(BadRecord):
+        a.ipam.settle([])
+    assert not {records.pool_key(each.pool) for each in left} & {*cluster.held_keys()}
 
 
 def test_a_network_made_again_after_a_removal_that_died_halfway_starts_anew(cluster: Cluster, a: Host, b: Host) -> None:
