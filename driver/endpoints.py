@@ -12,7 +12,7 @@ from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
 from driver.model import Endpoint, JoinAnswer, Network, StaticRoute
 from driver.plan import Put
-from driver.state import LinkState
+from driver.state import LinkState, LinkSwitches
 from store.ip import IPAddress, IPNetwork
 
 WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
@@ -24,7 +24,7 @@ def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> No
     Few questions, for each one waits until the kernel is done with the links of all other containers."""
     kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu)
     sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
-    objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState))  # it is made so
+    objects = (o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState | LinkSwitches))
     for error in kernel.apply_all([Put(o) for o in sorted(objects, key=lambda o: o.rank)]).values():
         raise KernelError(error)
 

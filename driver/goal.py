@@ -9,7 +9,7 @@ from driver.backends.interface import Remote, Underlay
 from driver.entries import Key, Local, Route, Unreachable
 from driver.fast_path.wanted import of_links
 from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
-from driver.state import Address, AllowedIp, EndpointLink, FastPath, LinkState, Object, State, state_of
+from driver.state import Address, AllowedIp, EndpointLink, FastPath, LinkState, LinkSwitches, Object, State, state_of
 from store.ip import IPAddress, IPInterface, IPNetwork, contains
 
 
@@ -79,6 +79,7 @@ def endpoint_objects(network: Network, endpoint: Endpoint, mtu: int) -> Iterator
     """The host's side of an endpoint: the gateway's address, and the way to the container."""
     dev = endpoint.host_link
     yield LinkState(dev, mtu)
+    yield LinkSwitches(dev, proxy_arp=network.adopted, leads_out=network.leads_out)
     for address in endpoint.addresses:
         yield Address(dev, alone(gateway_of(network, address)))
         yield Route(dev, ip_network(alone(address)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from driver.entries import Key
-from driver.state import Link, LinkState, Object, State, changes_in_place
+from driver.state import Link, LinkState, LinkSwitches, Object, State, changes_in_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def plan(actual: State, desired: State) -> list[Operation]:
     Adding comes before dropping, so that a path that moves is never without a route. A link takes all that hangs on
     it along: what stays desired on a link made anew is put again, what is not is not dropped one by one."""
     remade = [o for o in _links(actual) if o.key in desired and not _can_become(o, desired[o.key])]
-    leaving = [o for o in actual.values() if o.key not in desired and not isinstance(o, LinkState)]
+    leaving = [o for o in actual.values() if o.key not in desired and not isinstance(o, LinkState | LinkSwitches)]
     lost = {o.dev for o in remade} | {o.dev for o in _links(actual) if o.key not in desired}
     put = [
         o

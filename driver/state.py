@@ -114,6 +114,26 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkSwitches:
+    """What the host takes from a container's link: see driver/sysctl.py, guard_endpoint. `guarded=False`, where that is
+    any source, or a router's word, is found and never wanted."""
+
+    rank: ClassVar[int] = 1
+    dev: str
+    proxy_arp: bool = False
+    leads_out: bool = False
+    guarded: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("switches", self.dev)
+
+    def __str__(self) -> str:
+        on = {"guarded": self.guarded, "proxy_arp": self.proxy_arp, "route_localnet": self.leads_out}
+        return " ".join(["switches", self.dev, *(name for name, value in on.items() if value)])
+
+
+@dataclass(frozen=True, slots=True)
 class NoChecksumOffload:
     """A tunnel device that computes the checksums of what it carries, instead of leaving that to the network card."""
 
@@ -257,7 +277,19 @@ class FastPath:
 Wireguard = WireguardDevice | WireguardPeer | AllowedIp
 Udp = Forwarder | UdpPeer
 Link = VxlanLink | BridgeLink | WireguardLink | TunLink | EndpointLink
-Object = Link | LinkState | NoChecksumOffload | Address | Neighbour | Fdb | AnyRoute | FastPath | Wireguard | Udp
+Object = (
+    Link
+    | LinkState
+    | LinkSwitches
+    | NoChecksumOffload
+    | Address
+    | Neighbour
+    | Fdb
+    | AnyRoute
+    | FastPath
+    | Wireguard
+    | Udp
+)
 State = Mapping[Key, Object]
 
 

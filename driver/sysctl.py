@@ -70,10 +70,9 @@ def guard_endpoint(host_link: str, *, proxy_arp: bool = False, leads_out: bool =
     `leads_out`: a process of the host reaches the container's published ports at 127.0.0.1, and so has the container's
     answers come to it there. What the container itself sends to 127.0.0.1 is dropped by the filter."""
     ensure(f"ipv4/conf/{host_link}/rp_filter", 1)
-    if leads_out:
-        ensure(f"ipv4/conf/{host_link}/route_localnet", 1)
+    ensure(f"ipv4/conf/{host_link}/route_localnet", int(leads_out))
+    ensure(f"ipv4/conf/{host_link}/proxy_arp", int(proxy_arp))
     if proxy_arp:
-        ensure(f"ipv4/conf/{host_link}/proxy_arp", 1)
         ensure(f"ipv4/neigh/{host_link}/proxy_delay", 0)
     if (_root() / f"ipv6/conf/{host_link}").exists():
         ensure(f"ipv6/conf/{host_link}/accept_ra", 0)

@@ -26,12 +26,24 @@ from driver.kernel.links import add_link, endpoint_mac, put_link, put_state, rea
 from driver.kernel.namespaces import within
 from driver.kernel.programs import Programs
 from driver.kernel.rawsocket import RawSocket
-from driver.kernel.seen import link_of
+from driver.kernel.seen import link_of, switches_of
 from driver.kernel.tables import ALREADY_GONE, Tables, is_packed
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
-from driver.state import Address, BridgeLink, EndpointLink, FastPath, LinkState, Object, State, VxlanLink, state_of
+from driver.state import (
+    Address,
+    BridgeLink,
+    EndpointLink,
+    FastPath,
+    LinkState,
+    LinkSwitches,
+    Object,
+    State,
+    VxlanLink,
+    state_of,
+)
+from driver.sysctl import guard_endpoint
 from store.ip import IPAddress, IPNetwork
 
 PROBE = "flcp"  # like a container's link, whose coming and going concerns nobody
@@ -135,6 +147,8 @@ class Kernel:
                 put_link(self._ip, self._links, o)
             case LinkState():
                 put_state(self._ip, self._index(o.dev), o)
+            case LinkSwitches():
+                within(self._netns, lambda: guard_endpoint(o.dev, proxy_arp=o.proxy_arp, leads_out=o.leads_out))
             case FastPath():
                 self._programs.put(o, self._index(o.dev))
 
@@ -146,7 +160,7 @@ class Kernel:
                     del self._indexes[o.dev]
                 case FastPath():
                     self._programs.drop(o, self._index(o.dev))
-                case LinkState():
+                case LinkState() | LinkSwitches():
                     pass  # goes with its link
         except NetlinkError as error:
             if error.code not in ALREADY_GONE:
@@ -306,3 +320,5 @@ def _objects(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
         is_network = link.name.startswith(NETWORK_LINK)
         yield read_network_link(link, raw) if is_network else EndpointLink(link.name)
         yield LinkState(link.name, link.mtu, link.up)
+        if not is_network:
+            yield switches_of(raw, link.name)

@@ -1,6 +1,8 @@
 """Links and addresses as netlink tells of them. There are as many as containers, and they are looked at after every
 change, so what a message says is remembered by its bytes."""
 
+import socket
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_interface
 from typing import NamedTuple
@@ -8,9 +10,12 @@ from typing import NamedTuple
 from driver.host_network import AddressSeen, LinkSeen
 from driver.kernel import wire
 from driver.kernel.rawsocket import RawSocket
+from driver.state import LinkSwitches
 from store.ip import IPAddress
 
-IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 4, 5, 18, 29
+IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_EXT_MASK = 1, 4, 5, 18, 26, 29
+IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2  # in IFLA_AF_SPEC: /proc/sys/net/ipv*/conf, 32 bits each
+PROXY_ARP, RP_FILTER, ROUTE_LOCALNET, ACCEPT_RA = 2, 7, 25, 3  # their places there: IPV4_DEVCONF_* - 1, DEVCONF_*
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VXLAN_ID, VXLAN_LOCAL, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 15, 17  # IFLA_VXLAN_*, the port in network byte order
 VXLAN_SWITCHES = 5, 6, 7  # TTL, TOS and learning: each one byte, and 0 in ours
@@ -19,14 +24,14 @@ SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
 REMEMBERED = 16_384
 
 
-def dump_links(socket: RawSocket) -> list[bytes]:
+def dump_links(kernel: RawSocket) -> list[bytes]:
     mask = wire.attribute(IFLA_EXT_MASK, wire.U32.pack(SKIP_STATISTICS))
-    return socket.dump(wire.GET_LINK, wire.IFINFO.pack(0, 0, 0, 0, 0) + mask)
+    return kernel.dump(wire.GET_LINK, wire.IFINFO.pack(0, 0, 0, 0, 0) + mask)
 
 
-def dump_addresses(socket: RawSocket) -> list[AddressSeen]:
+def dump_addresses(kernel: RawSocket) -> list[AddressSeen]:
     heads = [wire.IFADDRMSG.pack(family, 0, 0, 0, 0) for family in wire.FAMILIES]
-    return [address_of(raw) for head in heads for raw in socket.dump(wire.GET_ADDRESS, head)]
+    return [address_of(raw) for head in heads for raw in kernel.dump(wire.GET_ADDRESS, head)]
 
 
 @lru_cache(REMEMBERED)
@@ -60,6 +65,21 @@ def tunnel_of(raw: bytes) -> Tunnel:
     local = found.get(VXLAN_LOCAL) or found.get(VXLAN_LOCAL6) or bytes(4)
     plain = not any(any(found.get(switch, b"")) for switch in VXLAN_SWITCHES)
     return Tunnel(vni, wire.address(local), int.from_bytes(found.get(VXLAN_PORT, b""), "big"), plain)
+
+
+@lru_cache(REMEMBERED)
+def switches_of(raw: bytes, dev: str) -> LinkSwitches:
+    families = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_AF_SPEC, b""), 0)
+    conf4 = _conf(families.get(socket.AF_INET, b""), IFLA_INET_CONF)
+    conf6 = _conf(families.get(socket.AF_INET6, b""), IFLA_INET6_CONF)
+    guarded = conf4(RP_FILTER) == 1 and conf6(ACCEPT_RA) == 0
+    return LinkSwitches(dev, conf4(PROXY_ARP) != 0, conf4(ROUTE_LOCALNET) != 0, guarded)
+
+
+def _conf(family: bytes, kind: int) -> Callable[[int], int]:
+    """Each switch by its place, 0 for what this kernel has not."""
+    values = wire.attributes(family, 0).get(kind, b"")
+    return lambda place: wire.U32.unpack_from(values, 4 * place)[0] if len(values) >= 4 * place + 4 else 0
 
 
 @lru_cache(REMEMBERED)

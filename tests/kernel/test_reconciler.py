@@ -263,6 +263,27 @@ def test_harm_to_a_containers_link_is_healed_before_the_next_sweep(listening: Be
     assert soon(lambda: state() == before), before ^ state()
 
 
+@pytest.mark.parametrize("looking", [False, True])
+def test_the_switches_of_a_containers_link_are_set_back(listening: Bed, looking: bool) -> None:
+    """That which keeps it from sending in another's name at once; all with the next look."""
+    dev = listening.attach().host_link
+    listening.reconciler.settle([dev])
+    switches = ["ipv4/conf/{}/rp_filter", *["ipv4/conf/{}/proxy_arp", "ipv6/conf/{}/accept_ra"] * looking]
+    paths = " ".join(f"/proc/sys/net/{switch.format(dev)}" for switch in switches)
+
+    def read() -> str:
+        return listening.host.run("sh", "-c", f"cat {paths}").stdout
+
+    before = read()
+    assert before.split() == ["1", *["0", "0"] * looking]
+    listening.host.run("sh", "-c", f"for path in {paths}; do echo 2 > $path; done")
+    assert read() != before
+    if looking:
+        listening.reconciler.settle([dev])
+        assert read() == before
+    assert soon(lambda: read() == before)
+
+
 @pytest.mark.parametrize(
     "harm",
     [

@@ -191,9 +191,10 @@ def test_host_gw_refuses_a_host_that_is_not_on_the_link() -> None:
 
 def test_an_endpoint_has_its_gateway_and_route_once_its_link_is_there() -> None:
     link = (EndpointLink(ENDPOINT.host_link), LinkState(ENDPOINT.host_link, 1450))
-    assert texts(NET, actual=link)[-6:] == [
+    assert texts(NET, actual=link)[-7:] == [
         f"link {ENDPOINT.host_link} type veth",
         f"link {ENDPOINT.host_link} mtu 1450 up",
+        f"switches {ENDPOINT.host_link} guarded",
         f"addr 10.240.0.1/32 dev {ENDPOINT.host_link}",
         f"route 10.240.1.5/32 dev {ENDPOINT.host_link}",
         f"addr fd77::1/128 dev {ENDPOINT.host_link}",
