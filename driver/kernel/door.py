@@ -215,6 +215,17 @@ class Kernel:
                 rename(self._ip, link.index, own[link.mac])
         return bool(lost)
 
+    def links_of(self, kind: str) -> list[str]:
+        with _explained("reading links"):
+            return [link.name for link, _ in self._links() if link.kind == kind]
+
+    def rename_link(self, old: str, new: str) -> None:
+        """It is down then."""
+        with _explained(f"~ link {old} name {new}"):
+            index = self._index(old)
+            self._indexes.clear()
+            rename(self._ip, index, new)
+
     def delete_link(self, name: str) -> None:
         """Remove a link of ours; one that does not exist is fine."""
         with _explained(f"- link {name}"):
