@@ -12,7 +12,7 @@ from driver.agreement import network_of, spec_of
 from driver.backends import BACKENDS
 from driver.backends.interface import Underlay
 from driver.errors import BadRequest, DriverError, KernelError, NetworkConflict
-from driver.goal import mtu_of, pool_of
+from driver.goal import mtu_of, pool_of, too_narrow
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.membership import Membership
@@ -126,6 +126,7 @@ class NetworkDriver:
                 raise BadRequest(
                     f"-o mtu={spec.mtu}: {underlay.dev} carries at most {fits} with backend {spec.backend}"
                 )
+            _refuse_narrow(network_of(request.id, spec, spec.mtu), underlay)
         except Exception:
             self._membership.leave(spec.pools[0])
             raise
@@ -259,7 +260,9 @@ class NetworkDriver:
         route = endpoints.resolver_route(self._resolvers, endpoint, self._journal.all_endpoints())
         endpoint = replace(endpoint, resolver=route)
         self._journal.put_endpoint(endpoint)
-        mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
+        underlay = self._reconciler.underlay()
+        _refuse_narrow(network, underlay)
+        mtu = endpoint.mtu or mtu_of(network, underlay)
         with self._open_kernel() as kernel:
             endpoints.attach(kernel, network, endpoint, mtu)
             if (fast_path := self._reconciler.fast_path(endpoint)) is not None:
@@ -303,6 +306,11 @@ class NetworkDriver:
             self._ports.release(endpoint_id)
             if endpoint.published:
                 self._reconciler.poke()
+
+
+def _refuse_narrow(network: Network, underlay: Underlay) -> None:
+    if why := too_narrow(network, underlay):
+        raise BadRequest(f"network {network.pools[0]}: {why}")
 
 
 def _put_if_possible(kernel: Kernel, fast_path: FastPath) -> None:

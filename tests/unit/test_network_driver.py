@@ -10,7 +10,7 @@ import pytest
 
 from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
-from driver.errors import KernelError, NetworkConflict
+from driver.errors import BadRequest, KernelError, NetworkConflict
 from driver.journal import Journal
 from driver.membership import Membership
 from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
@@ -87,8 +87,10 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
 class BrokenKernel(Elsewhere):
     """Takes nothing."""
 
+    mtu = HERE.mtu
+
     def underlay(self) -> Underlay:
-        return HERE
+        return replace(HERE, mtu=self.mtu)
 
     def settle(self, about: Collection[str]) -> None:
         raise KernelError("no")
@@ -117,3 +119,23 @@ def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool)
     a.remove(pool_id)
     assert cluster.held_keys() == before
     assert b.give(b.create(pool), str(aux)).ip == aux
+
+
+def test_where_the_underlay_is_too_narrow_for_ipv6_neither_network_nor_container_is_made() -> None:
+    cluster, kernel = Cluster(), BrokenKernel()
+    kernel.mtu = 1300
+    a, others, journal = cluster.host("a"), cast(Any, kernel), Journal(MemoryStore())
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(journal, membership, a.ipam, others, Ports(list), others, lambda: nullcontext(others))
+    pool, before = ip_network("fd77::/64"), cluster.held_keys()
+    data = PoolData(pool, ip_interface("fd77::1/64"), ADDRESS_SPACE)
+    said = "network fd77::/64: the MTU of eth0 is 1300, which leaves 1250 .* and IPv6 needs 1280"
+    with pytest.raises(BadRequest, match=said):
+        driver.create_network(NetworkRequest("n", (data,)))
+    assert cluster.held_keys() == before
+    assert journal.networks() == []
+    spec = replace(SPEC, pools=(pool,), gateways=(pool[1],), mtu=None, backend="vxlan")
+    journal.put_network(network_of("n", spec, None))
+    journal.put_endpoint(Endpoint("e", "n", (pool[5],), "02:00:00:00:00:05"))
+    with pytest.raises(BadRequest, match=said):
+        driver.join("n", "e", "sandbox")
