@@ -7,9 +7,10 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from driver.errors import BadRequest, NetworkConflict
 from driver.model import PROTOCOLS, Endpoint, PortRequest, Published
@@ -21,6 +22,14 @@ EVERY = (ip_address("0.0.0.0"), ip_address("::"))
 KINDS = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM, 132: socket.SOCK_STREAM}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 TRIES = 16  # ports that the kernel offers for the first family may be taken in the other
+DYNAMIC = range(49152, 65536)  # offered where the kernel offers none
+
+
+class Held(NamedTuple):
+    """What an endpoint has."""
+
+    published: tuple[Published, ...]
+    sockets: ExitStack
 
 
 class Ports:
@@ -29,42 +38,47 @@ class Ports:
     def __init__(self, endpoints: Callable[[], Iterable[Endpoint]]) -> None:
         self._endpoints = endpoints
         self._lock = threading.Lock()
-        self._held: dict[str, ExitStack] = {}  # sockets, by endpoint
+        self._held: dict[str, Held] = {}  # by endpoint
 
     def take(self, endpoint: Endpoint, wanted: Sequence[PortRequest]) -> tuple[Published, ...]:
         """All that is wanted, or nothing: NetworkConflict names the port that somebody has."""
-        with ExitStack() as sockets:
-            found = [published for request in wanted for published in _take(sockets, endpoint, request)]
-            self._keep(endpoint.id, sockets.pop_all())
+        with self._lock, ExitStack() as sockets:
+            found: list[Published] = []
+            for request in wanted:
+                found += _take(sockets, endpoint, request, [*self._published(), *found])
+            self._keep(endpoint.id, Held(tuple(found), sockets.pop_all()))
         return tuple(found)
 
     def start(self) -> None:
         """Take again, after a restart, what the endpoints have."""
         for endpoint in self._endpoints():
-            with ExitStack() as sockets:
+            with self._lock, ExitStack() as sockets:
                 for published in endpoint.published:
-                    if not _bind(sockets, published.protocol, published.host_address, published.host_port):
+                    at = published.protocol, published.host_address, published.host_port
+                    if not _bind(sockets, *at, self._published()):
                         log.error("port taken meanwhile", extra={"port": published, "endpoint": endpoint.id[:12]})
-                self._keep(endpoint.id, sockets.pop_all())
+                self._keep(endpoint.id, Held(endpoint.published, sockets.pop_all()))
 
     def stop(self) -> None:
         """They end with the process."""
 
     def release(self, endpoint_id: str) -> None:
         with self._lock:
-            sockets = self._held.pop(endpoint_id, None)
-        if sockets is not None:
-            sockets.close()
+            self._let_go(endpoint_id)
 
-    def _keep(self, endpoint_id: str, sockets: ExitStack) -> None:
-        with self._lock:
-            former = self._held.get(endpoint_id)
-            self._held[endpoint_id] = sockets
-        if former is not None:
-            former.close()
+    def _keep(self, endpoint_id: str, held: Held) -> None:
+        self._let_go(endpoint_id)
+        self._held[endpoint_id] = held
+
+    def _let_go(self, endpoint_id: str) -> None:
+        if (former := self._held.pop(endpoint_id, None)) is not None:
+            former.sockets.close()
+
+    def _published(self) -> list[Published]:
+        return [published for held in self._held.values() for published in held.published]
 
 
-def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest) -> list[Published]:
+def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest, ours: Collection[Published]) -> list[Published]:
     """The first port of the range that is free at all of the addresses."""
     versions = {address.version for address in endpoint.addresses}
     hosts = [request.host_address] if request.host_address else list(EVERY)
@@ -80,7 +94,7 @@ def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest) -> list[
         with ExitStack() as attempt:
             port = offer
             for address in addresses:
-                port = _bind(attempt, request.protocol, address, port)
+                port = _bind(attempt, request.protocol, address, port, ours)
                 if not port:
                     break
             else:
@@ -94,19 +108,19 @@ def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest) -> list[
     )
 
 
-def _bind(sockets: ExitStack, protocol: int, address: IPAddress, port: int) -> int:
-    """The port, chosen by the kernel if 0; 0 if it is taken."""
+def _bind(sockets: ExitStack, protocol: int, address: IPAddress, port: int, ours: Iterable[Published]) -> int:
+    """The port, a free one for 0; 0 if it is taken."""
     try:
         made = socket.socket(FAMILIES[address.version], KINDS[protocol], protocol)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:
-            return port  # as SCTP where its module is not loaded: no process can have such a port either
+            return _unclaimed(protocol, address, port, ours)
         raise
     sockets.callback(made.close)
     if address.version == 6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
-        made.bind((str(address), port))
+        _hold(made, str(address), port)
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise NetworkConflict(f"-p {address}:{port}: this host has no address {address}") from None
@@ -114,3 +128,30 @@ def _bind(sockets: ExitStack, protocol: int, address: IPAddress, port: int) -> i
             raise
         return 0
     return int(made.getsockname()[1])
+
+
+def _hold(made: socket.socket, address: str, port: int) -> None:
+    """Connections of a server that has just ended keep nobody off its port, if it would not be kept off itself
+    (SO_REUSEADDR). By listening for an instant the socket then keeps off everybody."""
+    if made.proto != socket.IPPROTO_TCP:
+        made.bind((address, port))
+        return
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen(0)
+    made.shutdown(socket.SHUT_RD)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+def _unclaimed(protocol: int, address: IPAddress, port: int, ours: Iterable[Published]) -> int:
+    """Where the kernel has no sockets of the protocol, as of SCTP without its module, no process has a port of it. But
+    containers may."""
+    alike = [published for published in ours if published.protocol == protocol]
+    if not port:
+        used = {published.host_port for published in alike}
+        return next((offer for offer in DYNAMIC if offer not in used), 0)
+    return 0 if any(each.host_port == port and _overlap(each.host_address, address) for each in alike) else port
+
+
+def _overlap(one: IPAddress, other: IPAddress) -> bool:
+    return one.version == other.version and (one == other or one.is_unspecified or other.is_unspecified)

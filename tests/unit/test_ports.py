@@ -10,7 +10,7 @@ from driver.errors import BadRequest, NetworkConflict
 from driver.model import Endpoint, PortRequest
 from driver.ports import Ports
 
-LOOPBACK = ip_address("127.0.0.1")
+LOOPBACK, SCTP = ip_address("127.0.0.1"), 132
 ONE = Endpoint("one", "net", (ip_address("10.240.1.5"),), "02:00:00:00:00:05")
 OTHER = replace(ONE, id="other")
 
@@ -70,6 +70,54 @@ def test_after_a_restart_they_are_held_again() -> None:
     with pytest.raises(NetworkConflict):
         after.take(OTHER, [at(published[0].host_port)])
     after.release(ONE.id)
+
+
+def test_a_port_whose_server_has_just_ended_is_free_as_it_is_for_that_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0] as connection:
+            connection.shutdown(socket.SHUT_RDWR)  # it is the end that keeps the connection in mind
+    ports = Ports(list)
+    ports.take(ONE, [at(port)])
+    with socket.socket() as process:
+        process.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            process.bind(("127.0.0.1", port))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    with pytest.raises(NetworkConflict):
+        ports.take(OTHER, [at(port)])
+    ports.release(ONE.id)
+
+
+def sctp(port: int, address: str | None = None) -> PortRequest:
+    return PortRequest(SCTP, 36412, ip_address(address) if address else None, port, port)
+
+
+def test_two_containers_have_two_ports_of_sctp_whether_the_kernel_has_such_sockets_or_not() -> None:
+    ports = Ports(list)
+    assert [str(published) for published in ports.take(ONE, [sctp(9899)])] == ["0.0.0.0:9899/sctp"]
+    for address in (None, "127.0.0.1"):
+        with pytest.raises(NetworkConflict, match=r"port 9899/sctp of .* is taken by another container"):
+            ports.take(OTHER, [sctp(9899, address)])
+    with pytest.raises(NetworkConflict):
+        ports.take(OTHER, [sctp(9898), sctp(9898)])
+    ports.release(ONE.id)
+    ports.take(OTHER, [sctp(9899, "127.0.0.1")])
+    ports.release(OTHER.id)
+
+
+def test_a_free_port_of_sctp_is_found_and_known_after_a_restart() -> None:
+    ports = Ports(list)
+    both = replace(ONE, addresses=(ip_address("10.240.1.5"), ip_address("fd77::105")))
+    first, again = ports.take(both, [sctp(0), sctp(0)])[::2]
+    assert 0 < first.host_port != again.host_port > 0
+    ports.release(both.id)
+    after = Ports(lambda: [replace(both, published=(first,))])
+    after.start()
+    with pytest.raises(NetworkConflict):
+        after.take(OTHER, [sctp(first.host_port)])
+    after.release(both.id)
 
 
 @pytest.mark.parametrize(("address", "why"), [("::1", "use 127.0.0.1"), ("203.0.113.1", "has no address 203.0.113.1")])
