@@ -318,4 +318,6 @@ class Tenancy:
 
 
 def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "an unknown time"
     return f"{seconds / 3600:.0f} h" if seconds >= 7200 else f"{seconds:.0f} s"
