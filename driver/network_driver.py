@@ -1,6 +1,7 @@
 """The network driver: what Docker's calls mean. Every create may run twice, every delete accepts "already gone"."""
 
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -78,7 +79,7 @@ class NetworkDriver:
             if any(network.id == request.id for network in self._journal.networks()):
                 return
             if not request.pools:
-                raise BadRequest(f"the network has no pool; type: {COMMAND}")
+                raise BadRequest(f"the network has no pool; type: {_command(request)}")
             for data in request.pools:
                 self._refuse_second_use(data.pool)
             wanted = options.parse(request.options, any(data.pool.version == 6 for data in request.pools))
@@ -101,11 +102,11 @@ class NetworkDriver:
         if not foreign:
             return None
         if len(request.pools) > 1 or foreign[0].pool.version == 6:
-            raise BadRequest(f"with Docker's own IPAM a network has one IPv4 pool; for more, type: {COMMAND}")
+            raise BadRequest(f"with Docker's own IPAM a network has one IPv4 pool; for more, type: {_command(request)}")
         why_not = self._addresses.adopt(foreign[0].pool, _gateway(foreign[0]))
         if why_not is not None:
             free = self._addresses.free_pool()
-            command = COMMAND.replace("NAME", f"--subnet {free} NAME") if free else COMMAND
+            command = _command(request, *(["--subnet", str(free)] if free else []))
             raise NetworkConflict(f"{why_not}, so Docker's own IPAM cannot have it here; type: {command}")
         return foreign[0].pool
 
@@ -323,6 +324,12 @@ def _put_if_possible(kernel: Kernel, fast_path: FastPath) -> None:
 
 def _order(data: PoolData) -> tuple[int, int]:
     return data.pool.version, int(data.pool.network_address)
+
+
+def _command(request: NetworkRequest, *more: str) -> str:
+    """What to type for such a network with our IPAM. Of its name and labels Docker does not tell."""
+    said = [word for name, value in sorted(request.options.items()) for word in ("-o", f"{name}={value}")]
+    return COMMAND.replace("NAME", shlex.join([*said, *(["--internal"] if request.internal else []), *more, "NAME"]))
 
 
 def _gateway(data: PoolData) -> IPAddress:

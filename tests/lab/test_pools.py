@@ -70,7 +70,7 @@ def created(host: DockerHost, name: str, *options: str) -> str:
     return str(shape["IPAM"]["Config"][0]["Subnet"])
 
 
-def test_a_network_with_several_subnets_uses_them_one_after_the_other(cluster: Cluster) -> None:
+def test_a_network_with_several_subnets_has_addresses_of_each(cluster: Cluster) -> None:
     subnets = ("--subnet", "10.231.0.0/29", "--subnet", "10.232.0.0/24")
     cluster.create("wide", *subnets)
     containers = cluster.run_everywhere(2, "wide")

@@ -495,6 +495,21 @@ def test_a_host_that_was_never_heard_of_says_so(cluster: Cluster, a: Host) -> No
     new.tenancy.refuse_if_fenced()
 
 
+def test_what_took_so_long_to_write_that_the_lease_ended_is_not_given(a: Host) -> None:
+    pool = a.create()
+    journal = a.journal.pool(WEB)
+    give = journal.give
+
+    def slowly(pool_id: PoolId, address: IPAddress, kind: str) -> None:
+        give(pool_id, address, kind)
+        a.clock.now += TTL
+
+    journal.give = slowly  # type: ignore[method-assign]
+    with pytest.raises(LeaseLapsed):
+        a.give(pool)
+    assert not any(lease.released is None for lease in journal.leases.values())
+
+
 @pytest.mark.parametrize("clock", ["wall", "boot"])
 def test_the_clock_that_says_longer_counts(a: Host, clock: str) -> None:
     pool = a.create()

@@ -35,6 +35,7 @@ def mirror_of(host: Host) -> Iterator[Mirror]:
         yield mirror
     finally:
         mirror.stop()
+        mirror._thread.join(5)
         assert not mirror._thread.is_alive()
 
 

@@ -99,6 +99,22 @@ class BrokenKernel(Elsewhere):
         return set()
 
 
+def test_the_command_in_a_refusal_has_all_that_was_typed() -> None:
+    cluster, kernel = Cluster(), cast(Any, BrokenKernel())
+    a, pool = cluster.host("a"), SPEC.pools[0]
+    cluster.host("b").create(pool)
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(Journal(MemoryStore()), membership, a.ipam, kernel, Ports(list), kernel)
+    docker_s_own = (PoolData(pool, ip_interface("10.240.0.1/18"), "LocalDefault"),)
+    with pytest.raises(NetworkConflict) as refused:
+        driver.create_network(NetworkRequest("n", docker_s_own, {"vni": "7", "backend": "vxlan"}, internal=True))
+    assert str(refused.value) == (
+        "pool 10.240.0.0/18 is already used in the cluster, so Docker's own IPAM cannot have it here; type: docker "
+        "network create -d flannelpy --ipam-driver flannelpy -o backend=vxlan -o vni=7 --internal --subnet "
+        "10.224.0.0/18 NAME"
+    )
+
+
 @pytest.mark.parametrize("others_use_it", [True, False])
 def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool) -> None:
     cluster, kernel = Cluster(), cast(Any, BrokenKernel())
