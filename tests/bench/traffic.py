@@ -31,14 +31,14 @@ FASTER = (
     Wanted(HOST_GW, HOST, least=0.9),
     Wanted("host-gw", "vxlan", least=1.2),
     Wanted("udp", FLANNEL_UDP, least=10),
-    Wanted("vxlan", OVERLAY),
-    Wanted("vxlan", FLANNEL),
-    Wanted("host-gw", HOST),
+    Wanted("vxlan", OVERLAY, least=1.0),
+    Wanted("vxlan", FLANNEL, least=1.15),
+    Wanted("host-gw", HOST, least=0.9),
 )
 SOONER = (
     Wanted("host-gw", OVERLAY, most=1.0),
     Wanted("vxlan", OVERLAY, most=1.0),
-    Wanted(VXLAN, OVERLAY),
+    Wanted(VXLAN, OVERLAY, most=1.0),
     Wanted("udp", FLANNEL_UDP),
 )
 ARTICLE = (Wanted("host-gw", "vxlan"),)
