@@ -30,6 +30,7 @@ from driver.plan import Operation, Put
 from driver.state import Forwarder, Object, TunLink, UdpPeer
 
 PATIENCE = 2.0  # seconds for an answer; who does not answer does not forward either
+CHANCES = 5  # times that, for one that is kept from running
 START = 5.0  # seconds for a new one to be at work
 
 
@@ -130,6 +131,7 @@ def ask(path: Path, request: Request) -> Answer | None:
             return None
         try:
             asking.sendall(msgspec.json.encode(request) + b"\n")
+            _await_answer(asking)
             with asking.makefile("rb") as answer:
                 return msgspec.json.decode(answer.read(), type=Answer)
         except TimeoutError:
@@ -139,8 +141,32 @@ def ask(path: Path, request: Request) -> Answer | None:
             return None  # it is just ending
 
 
+def _await_answer(asking: socket.socket) -> None:
+    for left in reversed(range(CHANCES)):
+        try:
+            asking.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            if not left or not _is_kept_from_running(_pid_of(asking)):
+                raise
+        else:
+            return
+
+
+def _is_kept_from_running(pid: int) -> bool:
+    """It waits for a processor, or for the kernel: another one would be no better off. One that sleeps or was stopped
+    is stuck."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] in ("R", "D")
+    except OSError:
+        return False
+
+
+def _pid_of(asking: socket.socket) -> int:
+    return int(struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
 def _end(asking: socket.socket) -> None:
-    pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid = _pid_of(asking)
     if pid not in (0, os.getpid()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

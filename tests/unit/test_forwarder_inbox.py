@@ -38,10 +38,9 @@ def test_what_several_hosts_send_at_once_comes_in_batches_of_one_host_and_size(
             segment = [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", size))] if count > 1 else []
             senders[who].sendmsg(datagrams, segment)
             sent[senders[who].getsockname()] += datagrams
-        inbox = Inbox(udp)
-        received: dict[Address, list[bytes]] = defaultdict(list)
-        for end, size, source in inbox.batches(2 * len(calls) + 1):
-            received[source] += cut(inbox.room.view[:end], size)
+        inbox, received = Inbox(udp), defaultdict[Address, list[bytes]](list)
+        for end, size, origin in inbox.batches(2 * len(calls) + 1):
+            received[origin] += cut(inbox.room.view[:end], size)
     assert received == sent
     assert inbox.malformed == 0
 
