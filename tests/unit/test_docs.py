@@ -16,6 +16,7 @@ from ipam import options as ipam_options
 from operations.model import Address, Diagnosis, Host, Network, Status, TraceAnswer
 from plugin.cli import main
 from plugin.settings import Settings
+from tests.systemd import readme
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -141,6 +142,13 @@ def test_every_command_that_the_documentation_types_is_there_with_its_options() 
         assert command, words
         known = {option for each in (command, main) for param in each.params for option in param.opts}
         assert {word.strip("[]") for word in words if word.strip("[").startswith("--")} <= known, words
+
+
+def test_the_commands_that_are_typed_on_machines_with_systemd_are_there() -> None:
+    """Those tests take minutes, and are not run as often as the README changes."""
+    assert "flannelpy install" in readme.block("### As a service", "apt install")
+    for beginning in ("docker network create", "docker run -d", "docker run --rm"):
+        assert readme.block("## A first network", beginning)
 
 
 def test_every_setting_that_the_documentation_names_is_there() -> None:
