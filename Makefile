@@ -5,12 +5,13 @@ export LAB_REQUIRED := 1
 LAB_ENGINES ?= 28.5
 ENGINE_TESTS ?= $(addprefix tests/lab/test_,lab.py networks.py docker_options.py restarts.py names.py spread.py ipv6_only.py managed_plugin.py)
 
-.PHONY: help setup browser lint types imports unit soak test test-engines demo bench screenshot plugin release clean
+.PHONY: help setup browser lint types imports unit soak test test-engines test-systemd demo bench screenshot plugin release clean
 help:
 	@echo "make demo    two Docker hosts, a Consul and flannelpy on this machine, shown at work (30 s; a minute or two more the first time)"
 	@echo "make test    all tests, from pure functions to real Docker hosts"
 	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
 	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"
+	@echo "make test-systemd    the README's steps and the service's life, on two Debian machines with systemd (6 minutes)"
 	@echo "make bench   measures traffic, attachments and thousands of hosts, into docs/benchmarks (half an hour; FIGURES=\"run tcp\" for some)"
 	@echo "make plugin  the managed plugin, into dist/plugin, for \`docker plugin create\`; needs a Docker Engine"
 	@echo "make release wheel, source, managed plugin, SBOM and checksums, into dist"
@@ -50,6 +51,10 @@ test-engines:
 		LAB_ENGINE=$$engine scripts/setup --plugin-base; \
 		LAB_ENGINE=$$engine $(PYTHON) -m pytest $(ENGINE_TESTS); \
 	done
+
+test-systemd:
+	@scripts/setup --systemd
+	$(PYTHON) -m pytest tests/systemd
 
 demo: setup
 	@$(PYTHON) -m tests.lab.demo

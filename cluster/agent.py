@@ -35,6 +35,26 @@ class Poked:
         raise NotImplementedError
 
 
+class Persistent(Poked):
+    """One that could not do what it was poked for tries again some seconds later."""
+
+    def __init__(self, name: str, again: float) -> None:
+        self._again = again
+        super().__init__(name)
+
+    def _run(self) -> None:
+        pause = None
+        while not self._stopping.is_set():
+            self._news.wait(pause)
+            self._news.clear()
+            if not self._stopping.is_set():
+                pause = None if self._attempt() else self._again
+
+    def _attempt(self) -> bool:
+        """Whether it is done; must not raise, for the loop must live."""
+        raise NotImplementedError
+
+
 class Agent:
     def __init__(self, workers: Sequence[Worker], stores: Sequence[Store]) -> None:
         """`stores` are closed when everybody has stopped."""

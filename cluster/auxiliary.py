@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from cluster.agent import Poked
+from cluster.agent import Persistent
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import EnginePool, Event
 from ipam.errors import IpamError
@@ -29,13 +29,13 @@ class Addresses(Protocol):
     def reserve(self, space: str, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float) -> None: ...
 
 
-class Auxiliaries(Poked):
+class Auxiliaries(Persistent):
     """A listener of Docker's events: what is an --aux-address of a network that is there becomes the cluster's, and
     from then on no request for it in that network is a create's."""
 
     def __init__(self, engine: Engine, addresses: Addresses, clock: Callable[[], float] = time.time) -> None:
         self._engine, self._addresses, self._clock = engine, addresses, clock
-        super().__init__("auxiliary addresses")
+        super().__init__("auxiliary addresses", AGAIN)
 
     def resync(self) -> None:
         self.poke()
@@ -43,14 +43,6 @@ class Auxiliaries(Poked):
     def event(self, event: Event) -> None:
         if (event.kind, event.action) == ("network", "create"):
             self.poke()
-
-    def _run(self) -> None:
-        pause = None
-        while not self._stopping.is_set():
-            self._news.wait(pause)
-            self._news.clear()
-            if not self._stopping.is_set():
-                pause = None if self._attempt() else AGAIN
 
     def _attempt(self) -> bool:
         try:

@@ -6,11 +6,13 @@ route to the container, and is kept so by the reconciler."""
 from collections.abc import Collection, Iterable
 from ipaddress import ip_interface, ip_network
 
+from driver import sysctl
 from driver.backends import BACKENDS
+from driver.entries import Route
 from driver.goal import alone, endpoint_objects, gateway_of
 from driver.kernel import Kernel
 from driver.model import Endpoint, JoinAnswer, Network, StaticRoute
-from driver.state import LinkState
+from driver.state import Address
 from store.ip import IPAddress, IPNetwork
 
 WIDEST = 9  # prefixes, down to /24, in which nothing but the resolver is
@@ -21,9 +23,10 @@ def attach(kernel: Kernel, network: Network, endpoint: Endpoint, mtu: int) -> No
 
     In one message, for each waits until the kernel is done with the links of all other containers."""
     segments = BACKENDS[network.backend].most_segments(mtu)
-    objects = [o for o in endpoint_objects(network, endpoint, mtu) if not isinstance(o, LinkState)]  # it is made up
+    objects = [o for o in endpoint_objects(network, endpoint, mtu) if isinstance(o, Address | Route)]
     objects.sort(key=lambda o: o.rank)
-    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, objects, segments)
+    kernel.add_veth(endpoint.host_link, endpoint.container_link, mtu, objects, segments)  # up, and of that MTU
+    sysctl.guard_endpoint(endpoint.host_link, proxy_arp=network.adopted, leads_out=network.leads_out)
 
 
 def resolver_route(

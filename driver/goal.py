@@ -12,6 +12,8 @@ from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
 from driver.state import Address, AllowedIp, EndpointLink, FastPath, LinkState, LinkSwitches, Object, State, state_of
 from store.ip import IPAddress, IPInterface, IPNetwork, contains
 
+LEAST_MTU = {4: 68, 6: 1280}  # with which Linux lets a link have an address, by IP version
+
 
 @dataclass(frozen=True, slots=True)
 class LocalNetwork:
@@ -78,8 +80,7 @@ def endpoint_objects(network: Network, endpoint: Endpoint, mtu: int) -> Iterator
     """The host's side of an endpoint: the gateway's address, and the way to the container."""
     dev = endpoint.host_link
     yield LinkState(dev, mtu)
-    # The container of Docker's own IPAM believes that its whole pool is on the link, and asks there for its neighbours.
-    yield LinkSwitches(dev, localnet=network.leads_out, proxy=network.adopted)
+    yield LinkSwitches(dev, proxy_arp=network.adopted, leads_out=network.leads_out)
     for address in endpoint.addresses:
         yield Address(dev, alone(gateway_of(network, address)))
         yield Route(dev, ip_network(alone(address)))
@@ -97,6 +98,18 @@ def pool_of(network: Network, address: IPAddress) -> IPNetwork | None:
 def mtu_of(network: Network, underlay: Underlay) -> int:
     """The largest packet a container may send: what was asked for, else what fits the underlay."""
     return network.mtu or underlay.mtu - BACKENDS[network.backend].overhead(underlay)
+
+
+def too_narrow(network: Network, underlay: Underlay) -> str | None:
+    """Why the kernel would refuse the network's addresses, as a sentence; None if it would not."""
+    version = max(pool.version for pool in network.pools)
+    fits = mtu_of(network, underlay)
+    if fits >= LEAST_MTU[version]:
+        return None
+    return (
+        f"the MTU of {underlay.dev} is {underlay.mtu}, which leaves {fits} to containers with backend "
+        f"{network.backend}, and IPv{version} needs {LEAST_MTU[version]}; give {underlay.dev} a larger MTU"
+    )
 
 
 def alone(address: IPAddress) -> IPInterface:

@@ -12,6 +12,7 @@ from store.ip import IPAddress, IPInterface, IPNetwork
 
 DEPRECATED, TEMPORARY = 0x20, 0x01  # IFA_F_*
 GLOBAL_SCOPE = 0
+WORLD = 3  # the longest prefix that stands for all addresses, or a part of all: 2000::/3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _on_link(routes: Iterable[HostRoute], index: int) -> tuple[IPNetwork, ...]:
     return tuple(r.destination for r in routes if r.index == index and r.is_direct and r.destination.prefixlen)
 
 
-def prefixes_in_use(addresses: Iterable[AddressSeen], routes: Iterable[HostRoute]) -> list[IPNetwork]:
+def prefixes_in_use(addresses: Iterable[AddressSeen], destinations: Iterable[IPNetwork]) -> list[IPNetwork]:
+    """`destinations` of routes. A default route in parts, as VPNs make it (0.0.0.0/1 and 128.0.0.0/1), is one."""
     used = [seen.interface.network for seen in addresses]
-    return [*used, *(route.destination for route in routes if route.destination.prefixlen)]
+    return [*used, *(to for to in destinations if to.prefixlen > WORLD)]

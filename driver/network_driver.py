@@ -1,6 +1,7 @@
 """The network driver: what Docker's calls mean. Every create may run twice, every delete accepts "already gone"."""
 
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from driver.agreement import network_of, spec_of
 from driver.backends import BACKENDS
 from driver.backends.interface import Underlay
 from driver.errors import BadRequest, DriverError, KernelError, NetworkConflict
-from driver.goal import mtu_of, pool_of
+from driver.goal import mtu_of, pool_of, too_narrow
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.membership import Membership
@@ -78,7 +79,7 @@ class NetworkDriver:
             if any(network.id == request.id for network in self._journal.networks()):
                 return
             if not request.pools:
-                raise BadRequest(f"the network has no pool; type: {COMMAND}")
+                raise BadRequest(f"the network has no pool; type: {_command(request)}")
             for data in request.pools:
                 self._refuse_second_use(data.pool)
             wanted = options.parse(request.options, any(data.pool.version == 6 for data in request.pools))
@@ -101,11 +102,11 @@ class NetworkDriver:
         if not foreign:
             return None
         if len(request.pools) > 1 or foreign[0].pool.version == 6:
-            raise BadRequest(f"with Docker's own IPAM a network has one IPv4 pool; for more, type: {COMMAND}")
+            raise BadRequest(f"with Docker's own IPAM a network has one IPv4 pool; for more, type: {_command(request)}")
         why_not = self._addresses.adopt(foreign[0].pool, _gateway(foreign[0]))
         if why_not is not None:
             free = self._addresses.free_pool()
-            command = COMMAND.replace("NAME", f"--subnet {free} NAME") if free else COMMAND
+            command = _command(request, *(["--subnet", str(free)] if free else []))
             raise NetworkConflict(f"{why_not}, so Docker's own IPAM cannot have it here; type: {command}")
         return foreign[0].pool
 
@@ -126,6 +127,7 @@ class NetworkDriver:
                 raise BadRequest(
                     f"-o mtu={spec.mtu}: {underlay.dev} carries at most {fits} with backend {spec.backend}"
                 )
+            _refuse_narrow(network_of(request.id, spec, spec.mtu), underlay)
         except Exception:
             self._membership.leave(spec.pools[0])
             raise
@@ -259,7 +261,9 @@ class NetworkDriver:
         route = endpoints.resolver_route(self._resolvers, endpoint, self._journal.all_endpoints())
         endpoint = replace(endpoint, resolver=route)
         self._journal.put_endpoint(endpoint)
-        mtu = endpoint.mtu or mtu_of(network, self._reconciler.underlay())
+        underlay = self._reconciler.underlay()
+        _refuse_narrow(network, underlay)
+        mtu = endpoint.mtu or mtu_of(network, underlay)
         with self._open_kernel() as kernel:
             endpoints.attach(kernel, network, endpoint, mtu)
             if (fast_path := self._reconciler.fast_path(endpoint)) is not None:
@@ -305,6 +309,11 @@ class NetworkDriver:
                 self._reconciler.poke()
 
 
+def _refuse_narrow(network: Network, underlay: Underlay) -> None:
+    if why := too_narrow(network, underlay):
+        raise BadRequest(f"network {network.pools[0]}: {why}")
+
+
 def _put_if_possible(kernel: Kernel, fast_path: FastPath) -> None:
     """Now, so that the container's first packets take the same way as the next ones."""
     try:
@@ -315,6 +324,12 @@ def _put_if_possible(kernel: Kernel, fast_path: FastPath) -> None:
 
 def _order(data: PoolData) -> tuple[int, int]:
     return data.pool.version, int(data.pool.network_address)
+
+
+def _command(request: NetworkRequest, *more: str) -> str:
+    """What to type for such a network with our IPAM. Of its name and labels Docker does not tell."""
+    said = [word for name, value in sorted(request.options.items()) for word in ("-o", f"{name}={value}")]
+    return COMMAND.replace("NAME", shlex.join([*said, *(["--internal"] if request.internal else []), *more, "NAME"]))
 
 
 def _gateway(data: PoolData) -> IPAddress:

@@ -7,16 +7,21 @@ from pathlib import Path
 from driver.kernel import Kernel
 from store.ip import IPNetwork
 
-RESOLV_CONF = Path("/etc/resolv.conf")
+# The second is where systemd's own resolver, which the first names then, has its servers from.
+RESOLV_CONFS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
-def prefixes() -> list[IPNetwork]:
-    with Kernel() as kernel:
-        return [*kernel.prefixes_in_use(), *name_servers(RESOLV_CONF)]
+def prefixes(netns: str | None = None, root: Path = Path("/")) -> list[IPNetwork]:
+    with Kernel(netns) as kernel:
+        return [*kernel.prefixes_in_use(), *name_servers(root)]
 
 
-def name_servers(path: Path) -> list[IPNetwork]:
-    """The servers that a resolv.conf names, each as the prefix of its address alone."""
+def name_servers(root: Path) -> list[IPNetwork]:
+    """The servers that the host asks, each as the prefix of its address alone. `root` is where its `/` is."""
+    return [server for path in RESOLV_CONFS for server in _named_in(root / path.lstrip("/"))]
+
+
+def _named_in(path: Path) -> list[IPNetwork]:
     found = []
     with suppress(OSError):
         for line in path.read_text(errors="replace").splitlines():

@@ -17,7 +17,7 @@ from driver.errors import KernelError
 from driver.fast_path.ability import Ability
 from driver.fast_path.wanted import of_links
 from driver.forwarding import Forwarding
-from driver.goal import LocalNetwork, endpoint_objects, goal
+from driver.goal import LocalNetwork, endpoint_objects, goal, too_narrow
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.model import Endpoint, Network
@@ -245,7 +245,9 @@ class Reconciler:
             errors = self._repair(doors)
         networks = self._networks()
         errors += self._forwarding.settle(self._underlay, networks, look=looks or rules)
-        return errors + [text for local in networks for text in _refused(self._underlay, local.network, local.remotes)]
+        if (underlay := self._underlay) is not None:
+            errors += (text for local in networks for text in _refused(underlay, local.network, local.remotes or ()))
+        return errors
 
     def _follow(self, doors: Doors, known: dict[Key, Object]) -> bool:
         """Do what the view asks for, from where the kernel was last known to be. False if that takes a look at it."""
@@ -364,10 +366,10 @@ class Reconciler:
 
 
 @lru_cache(16)
-def _refused(underlay: Underlay | None, network: Network, remotes: tuple[Remote, ...] | None) -> tuple[str, ...]:
-    """Peers that a backend cannot reach."""
-    backend = BACKENDS[network.backend]
-    refusals = (underlay and backend.refusal(underlay, other) for other in remotes or ())
+def _refused(underlay: Underlay, network: Network, remotes: tuple[Remote, ...]) -> tuple[str, ...]:
+    """Why the network is not carried, or not to some peers."""
+    backend, narrow = BACKENDS[network.backend], too_narrow(network, underlay)
+    refusals = [narrow, *(backend.refusal(underlay, other) for other in remotes)]
     return tuple(f"network {network.pools[0]}: {refusal}" for refusal in refusals if refusal)
 
 

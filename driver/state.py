@@ -115,26 +115,22 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class LinkSwitches:
-    """What the host takes from a container's link: packets with the container's own source alone (`strict`), and no
-    router's word (`deaf`). `localnet`: its answers to what a process of the host sent from 127.0.0.1. `proxy`: its
-    questions for all addresses of its pool."""
+    """What the host takes from a container's link: see driver/sysctl.py, guard_endpoint. `guarded=False`, where that is
+    any source, or a router's word, is found and never wanted."""
 
     rank: ClassVar[int] = 1
     dev: str
-    localnet: bool = False
-    proxy: bool = False
-    strict: bool = True
-    deaf: bool = True
+    proxy_arp: bool = False
+    leads_out: bool = False
+    guarded: bool = True
 
     @property
     def key(self) -> Key:
         return ("switches", self.dev)
 
     def __str__(self) -> str:
-        return (
-            f"switches {self.dev} rp_filter {self.strict:d} accept_ra {not self.deaf:d} "
-            f"route_localnet {self.localnet:d} proxy_arp {self.proxy:d}"
-        )
+        on = {"guarded": self.guarded, "proxy_arp": self.proxy_arp, "route_localnet": self.leads_out}
+        return " ".join(["switches", self.dev, *(name for name, value in on.items() if value)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from driver.errors import KernelError
-from driver.state import LinkSwitches
 
 # A managed plugin finds /proc/sys read-only and the host's mounted beside it (see plugin.json).
 MOUNTED, ROOT = Path("/host/proc/sys/net"), Path("/proc/sys/net")
@@ -69,16 +68,19 @@ def _advertised_defaults() -> set[str]:
     return {route[9] for route in routes if int(route[8], 16) & ADVERTISED_DEFAULT == ADVERTISED_DEFAULT}
 
 
-def guard_endpoint(o: LinkSwitches) -> None:
-    """What comes from a container must have its address as the source; nobody configures the host from inside. What
-    the container itself sends to 127.0.0.1 is dropped by the filter."""
-    ensure(f"ipv4/conf/{o.dev}/rp_filter", int(o.strict))
-    ensure(f"ipv4/conf/{o.dev}/route_localnet", int(o.localnet))
-    ensure(f"ipv4/conf/{o.dev}/proxy_arp", int(o.proxy))
-    if o.proxy:
-        ensure(f"ipv4/neigh/{o.dev}/proxy_delay", 0)
-    if (_root() / f"ipv6/conf/{o.dev}").exists():
-        ensure(f"ipv6/conf/{o.dev}/accept_ra", int(not o.deaf))
+def guard_endpoint(host_link: str, *, proxy_arp: bool = False, leads_out: bool = False) -> None:
+    """What comes from a container must have its address as the source; nobody configures the host from inside.
+
+    `proxy_arp`: the container believes that its whole pool is on the link, and asks there for its neighbours.
+    `leads_out`: a process of the host reaches the container's published ports at 127.0.0.1, and so has the container's
+    answers come to it there. What the container itself sends to 127.0.0.1 is dropped by the filter."""
+    ensure(f"ipv4/conf/{host_link}/rp_filter", 1)
+    ensure(f"ipv4/conf/{host_link}/route_localnet", int(leads_out))
+    ensure(f"ipv4/conf/{host_link}/proxy_arp", int(proxy_arp))
+    if proxy_arp:
+        ensure(f"ipv4/neigh/{host_link}/proxy_delay", 0)
+    if (_root() / f"ipv6/conf/{host_link}").exists():
+        ensure(f"ipv6/conf/{host_link}/accept_ra", 0)
         # Nobody else is on this link. While the link-local address is tested for a second, the host cannot ask for
         # the container's MAC, and the first packets to it are lost.
-        ensure(f"ipv6/conf/{o.dev}/accept_dad", 0)
+        ensure(f"ipv6/conf/{host_link}/accept_dad", 0)

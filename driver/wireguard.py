@@ -8,7 +8,8 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
@@ -68,7 +69,7 @@ class WireguardDoor:
     def _device(self, dev: str) -> Iterator[Object]:
         """The link alone, where nothing is heard of it: it stays as it is. Nothing, where nobody is behind it."""
         try:
-            device, *peers = (line.split("\t") for line in self._wg("show", dev, "dump").splitlines())
+            device, *peers = self._dump(dev)
         except NoAnswer as error:
             self._mute[dev] = str(error)
             yield WireguardLink(dev)
@@ -81,6 +82,13 @@ class WireguardDoor:
         yield WireguardDevice(dev, int(port), own_key=self._is_own(public))
         for peer in peers:
             yield from self._peer(dev, peer)
+
+    def _dump(self, dev: str) -> list[list[str]]:
+        """The device, then its peers; each in words."""
+        told = [line.split("\t") for line in self._wg("show", dev, "dump").splitlines()]
+        if not told:
+            raise NoAnswer(f"wg show {dev} dump: nothing was said")
+        return told
 
     def _peer(self, dev: str, words: list[str]) -> Iterator[Object]:
         key, _secret, endpoint, allowed, handshake, _received, _sent, keepalive = words
@@ -148,6 +156,9 @@ class WireguardDoor:
 
     def _start(self, dev: str) -> None:
         with self._open_kernel() as kernel:
+            if renamed := next(filter(partial(self._was, dev), kernel.links_of("wireguard")), None):
+                kernel.rename_link(renamed, dev)
+                return
             if kernel.add_wireguard(dev):
                 return
         if not wireguard_tool.is_installed(WIREGUARD_GO):
@@ -155,7 +166,25 @@ class WireguardDoor:
                 f"+ link {dev} type wireguard: this kernel has no WireGuard, and wireguard-go is missing; "
                 "load the module wireguard, or install the package wireguard-go"
             )
+        self._end_lost(dev)
         self._run(WIREGUARD_GO, dev)  # back when link and socket are there
+
+    def _was(self, dev: str, other: str) -> bool:
+        """Whether a link of the kernel's WireGuard is ours under another name: it has our key, and the port."""
+        try:
+            (_private, public, port, _mark), *_ = self._dump(other)
+        except KernelError:
+            return False
+        return f"{WIREGUARD_LINK}{port}" == dev and self._is_own(public)
+
+    def _end_lost(self, dev: str) -> None:
+        """A wireguard-go whose link somebody has renamed has that link, and the port, until its socket is removed."""
+        path = self._sockets / f"{dev}.sock"
+        with socket.socket(socket.AF_UNIX) as lost, suppress(OSError):  # nobody may be there
+            lost.settimeout(FAREWELL)
+            lost.connect(str(path))
+            path.unlink()
+            lost.recv(1)  # nothing, when it ends
 
     def _stop(self, dev: str) -> None:
         """wireguard-go sees its link go, and takes its socket along. A new one must not meet the old one's end."""

@@ -1,10 +1,10 @@
 """Arithmetic of pools, blocks and addresses: no I/O, no state, both families alike."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from itertools import chain
 
-from store.ip import IPAddress, IPNetwork, contains, overlap
+from store.ip import IPAddress, IPNetwork, overlap
 
 
 def block_prefix(pool: IPNetwork, most_host_bits: int) -> int:
@@ -66,31 +66,18 @@ def is_usable(pool: IPNetwork, address: IPAddress) -> bool:
     return _is_host_address(pool, address)
 
 
-def free_address(
-    pool: IPNetwork,
-    block: IPNetwork,
-    taken: Collection[IPAddress | None],
-    rested: Mapping[IPAddress, float],
-    within: IPNetwork | None = None,
-) -> IPAddress | None:
-    """The lowest address of the block that was never used, else the one that has been free for longest.
-
-    `rested` maps released addresses that may be used again to the time of their release."""
-    part = _common(block, within)
-    free = [address for address in usable(pool, part) if address not in taken] if part else []
-    return min(free, key=lambda address: (rested.get(address, float("-inf")), int(address)), default=None)
-
-
-def _common(block: IPNetwork, within: IPNetwork | None) -> IPNetwork | None:
-    if within is None or contains(within, block):
-        return block
-    return within if contains(block, within) else None
-
-
 def free_pool(ranges: Collection[tuple[IPNetwork, int]], occupied: Collection[IPNetwork]) -> IPNetwork | None:
     """The first prefix of the wanted length, in the order of `ranges`, that overlaps nothing occupied."""
-    for outer, length in ranges:
-        for candidate in outer.subnets(new_prefix=length):
-            if not any(overlap(candidate, other) for other in occupied):
-                return candidate
-    return None
+    found = (_first_gap(outer, length, occupied) for outer, length in ranges)
+    return next((pool for pool in found if pool is not None), None)
+
+
+def _first_gap(outer: IPNetwork, length: int, occupied: Collection[IPNetwork]) -> IPNetwork | None:
+    """From one occupied prefix to the next: a /8 has a million candidates."""
+    size, start = 1 << (outer.max_prefixlen - length), int(outer.network_address)
+    within = [other for other in occupied if overlap(outer, other)]
+    for other in sorted(within, key=lambda other: int(other.network_address)):
+        if int(other.network_address) >= start + size:
+            break
+        start = max(start, -(-(int(other.broadcast_address) + 1) // size) * size)  # the next that begins behind it
+    return type(outer)((start, length)) if start <= int(outer.broadcast_address) else None

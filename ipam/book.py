@@ -3,10 +3,12 @@
 Choosing one takes the same time however many there are."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from store.ip import IPAddress, IPNetwork
+
+REST = 60.0  # seconds an address stays unused after its release, so that nobody's old packets reach the next owner
 
 
 class BlockBook:
@@ -25,21 +27,18 @@ class BlockBook:
         known = self._given | self._resting.keys()
         self._fresh = deque(address for address in usable if address not in known)
 
-    def choose(
-        self, now: float, rest: float, refused: Callable[[IPAddress], bool], within: IPNetwork | None
-    ) -> IPAddress | None:
-        """The lowest address that was never used, else the one that has rested longest; `refused` ones never.
+    def fresh(self) -> Iterator[IPAddress]:
+        """Those that were never used, the lowest first."""
+        return iter(self._fresh)
+
+    def rested(self, now: float, rest: float) -> Iterator[tuple[float, IPAddress]]:
+        """Those that have rested for so long, after the moment of their release: the one that rested longest first.
 
         A release that lies ahead of `now` was before the clock was set back: nobody knows how long ago."""
-        for address in self._fresh:
-            if not refused(address) and (within is None or address in within):
-                return address
         for address, released in self._resting.items():
             if now - rest < released <= now:
-                return None
-            if not refused(address) and (within is None or address in within):
-                return address
-        return None
+                return
+            yield released, address
 
     def give(self, address: IPAddress) -> None:
         self._in_order = None

@@ -5,12 +5,13 @@ import logging
 from dataclasses import replace
 
 from ipam.commons import Commons
-from ipam.errors import PoolConflict, PoolExhausted
+from ipam.errors import IpamError, PoolConflict, PoolExhausted
 from ipam.journal import BORROWED, HeldBlock, PoolJournal
-from ipam.ledger import Ledger
+from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.model import PoolId
 from ipam.pools import Claim, Pools
+from store.codec import BadRecord
 from store.ip import IPAddress, IPNetwork, contains, overlap
 
 log = logging.getLogger(__name__)
@@ -55,11 +56,13 @@ class Holdings:
 
     def keep_in_hand(self) -> None:
         """Take the next block before the last one is full, so that an outage of the store finds addresses at hand."""
-        for pool_id in self._ledger.journal.pool_ids():
-            if self._is_low(pool_id):
-                self._pools.owners(pool_id.pool)  # a store that hangs is found out while nobody waits for the lock
-                with self._ledger.lock(pool_id.pool):
-                    self._need_next_block(pool_id)
+        each_by_itself(self._ledger.journal.pool_ids(), self._keep_in_hand)
+
+    def _keep_in_hand(self, pool_id: PoolId) -> None:
+        if self._is_low(pool_id):
+            self._pools.owners(pool_id.pool)  # a store that hangs is found out while nobody waits for the lock
+            with self._ledger.lock(pool_id.pool):
+                self._need_next_block(pool_id)
 
     def _is_low(self, pool_id: PoolId) -> bool:
         with self._ledger.lock(pool_id.pool):
@@ -85,7 +88,24 @@ class Holdings:
         for pool in self._ledger.pools():
             with self._ledger.lock(pool):
                 if self._ledger.journal.is_held(pool):
-                    self._verify_pool(pool)
+                    self._verify_or_doubt(pool)
+
+    def verify_doubtful(self, pool: IPNetwork) -> None:
+        """Again, where that failed. Callers hold the pool's lock."""
+        if self._ledger.of(pool).doubt is not None:
+            self._verify_or_doubt(pool)
+
+    def _verify_or_doubt(self, pool: IPNetwork) -> None:
+        """A pool whose records are damaged, or contradict ours, is fenced alone: other pools go on."""
+        journal = self._ledger.of(pool)
+        try:
+            self._verify_pool(pool)
+        except (BadRecord, IpamError) as error:
+            if str(error) != journal.doubt:
+                log.error("pool not compared with the store", extra={"pool": pool, "why": error})
+            journal.note_doubt(str(error))
+        else:
+            journal.note_doubt(None)
 
     def _verify_pool(self, pool: IPNetwork) -> None:
         journal = self._ledger.of(pool)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Mapping
 from ipaddress import ip_interface
 
 from ipam import blocks
+from ipam.book import REST
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.holdings import Holdings
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
-from ipam.ledger import Ledger
+from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.loans import Loans
 from ipam.model import AddressRequest, PoolId, PoolRequest
@@ -26,7 +27,6 @@ from store.update import ATTEMPTS
 
 log = logging.getLogger(__name__)
 
-REST = 60.0  # seconds an address stays unused after its release, so that nobody's old packets reach the next owner
 LEAST_POOL_FOR_HOST_ADDRESS = 16  # addresses; in a smaller pool every one goes to containers
 
 
@@ -141,11 +141,9 @@ class Ipam:
 
     def _leave_if_unused(self, pool: IPNetwork) -> None:
         if not self._journal.is_held(pool):
-            journal = self._journal.pool(pool)
             self._tenancy.check()
             self._loans.give_up(pool)
             self._pools.leave(pool)
-            journal.drop_all()
             self._journal.drop_pool(pool)
 
     # addresses
@@ -253,7 +251,7 @@ class Ipam:
         return wanted
 
     def _free_address(self, pool_id: PoolId, journal: PoolJournal) -> IPAddress:
-        address = self._choose(pool_id, journal, rest=REST)
+        address = journal.choose(self._clock(), REST, pool_id.range)
         if address is not None:
             return address
         try:
@@ -262,19 +260,11 @@ class Ipam:
             if isinstance(error, PoolExhausted):
                 self._loans.look_after_all(pool_id.pool)
             # Better an address that has not rested than a container that does not start.
-            address = self._choose(pool_id, journal, rest=0)
+            address = journal.choose(self._clock(), 0, pool_id.range)
             if address is None:
                 raise
             return address
         return self._free_address(pool_id, journal)
-
-    def _choose(self, pool_id: PoolId, journal: PoolJournal, rest: float) -> IPAddress | None:
-        now = self._clock()
-        for book in journal.books():
-            address = book.choose(now, rest, journal.is_reserved, pool_id.range)
-            if address is not None:
-                return address
-        return None
 
     # beside the requests
 
@@ -291,13 +281,18 @@ class Ipam:
         if pools:
             self._tenancy.check()  # what stands under this host's name may be another machine's
         self._reservations.settle()
-        for pool in pools:
-            with self._ledger.lock(pool):
-                if not self._journal.is_held(pool):
-                    self._leave_if_unused(pool)
-                    continue
-                if with_loans is None or pool in with_loans or self._loans.knows_any(pool):
-                    self._loans.settle(pool)
+        each_by_itself(
+            pools, lambda pool: self._settle_pool(pool, may_have_loans=with_loans is None or pool in with_loans)
+        )
+
+    def _settle_pool(self, pool: IPNetwork, *, may_have_loans: bool) -> None:
+        with self._ledger.lock(pool):
+            if not self._journal.is_held(pool):
+                self._leave_if_unused(pool)
+                return
+            self._holdings.verify_doubtful(pool)
+            if may_have_loans or self._loans.knows_any(pool):
+                self._loans.settle(pool)
 
     def keep_in_hand(self) -> None:
         self._holdings.keep_in_hand()

@@ -3,12 +3,14 @@
 Everything an address request needs is here, so that requests are answered without asking the cluster."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from heapq import merge
 from ipaddress import ip_address, ip_network
+from itertools import chain
 
 from ipam import blocks
-from ipam.book import BlockBook
+from ipam.book import REST, BlockBook
 from ipam.model import PoolId
 from store.interface import Store
 from store.ip import IPAddress, IPNetwork
@@ -45,6 +47,13 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why it is not known whether what this host holds in a pool is still its own."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One address: under which pool id and to what it went, and when it came back if it rests."""
 
@@ -57,19 +66,24 @@ class Lease:
 class PoolJournal:
     """Blocks and addresses of one pool. Callers hold the pool's lock."""
 
-    def __init__(self, store: Store, pool: IPNetwork, clock: Callable[[], float]) -> None:
-        self._pool, self._clock = pool, clock
+    def __init__(
+        self, store: Store, pool: IPNetwork, clock: Callable[[], float], left: Mapping[IPAddress, float] = {}
+    ) -> None:
+        """`left` are addresses that rest from the time before this host last left the pool, by their release."""
+        self._pool, self._clock, self._left = pool, clock, left
         self._blocks = LocalRecords(store, f"blocks/{pool} ", HeldBlock, ip_network)
         self._leases = LocalRecords(store, f"addresses/{pool} ", Lease, ip_address)
         self._gateway = LocalRecords(store, f"gateways/{pool}", Gateway, str)
+        self._doubt = LocalRecords(store, f"doubts/{pool}", Doubt, str)
         self.blocks = self._blocks.records
         self.leases = self._leases.records
-        self._books = {block: self._book(block) for block in self.blocks}
+        self._books = {block: self._book(block) for block in sorted(self.blocks, key=_first)}
 
     def _book(self, block: IPNetwork) -> BlockBook:
         here = self._in(block)
         given = [address for address, lease in here.items() if lease.released is None]
-        released = {a: lease.released for a, lease in here.items() if lease.released is not None}
+        released = {a: moment for a, moment in self._left.items() if a in block and a not in here}
+        released |= {a: lease.released for a, lease in here.items() if lease.released is not None}
         # Docker's own IPAM may have a pool of millions: nothing of it is ours to give.
         usable = () if self.blocks[block].dockers else blocks.usable(self._pool, block)
         return BlockBook(block, usable, given, released)
@@ -84,6 +98,20 @@ class PoolJournal:
     def learn_gateway(self, gateway: IPAddress) -> None:
         if gateway != self.gateway:
             self._gateway.put("", Gateway(gateway))
+
+    # the fence of this pool alone
+
+    @property
+    def doubt(self) -> str | None:
+        doubt = self._doubt.records.get("")
+        return doubt.why if doubt else None
+
+    def note_doubt(self, why: str | None) -> None:
+        """Nothing is given out while there is one, also after a crash."""
+        if why is None:
+            self._doubt.remove("")
+        elif why != self.doubt:
+            self._doubt.put("", Doubt(why))
 
     # blocks
 
@@ -114,7 +142,7 @@ class PoolJournal:
         for address, lease in self._in(block).items():
             if lease.kind == LOST:  # its container is in the right again
                 self._leases.put(address, replace(lease, kind=ENDPOINT))
-        self._books[block] = self._book(block)
+        self._books = dict(sorted({**self._books, block: self._book(block)}.items(), key=lambda item: _first(item[0])))
         return doubly
 
     def drop_block(self, block: IPNetwork) -> dict[IPAddress, Lease]:
@@ -178,6 +206,13 @@ class PoolJournal:
         """The addresses of ours that other hosts have."""
         return [address for address, lease in self.leases.items() if lease.kind == LENT and lease.released is None]
 
+    def choose(self, now: float, rest: float, within: IPNetwork | None) -> IPAddress | None:
+        """The lowest address of our blocks that was never used, else the one that has rested longest."""
+        fresh = (address for book in self.books() for address in book.fresh())
+        rested = (address for _, address in merge(*(book.rested(now, rest) for book in self.books())))
+        fits = (a for a in chain(fresh, rested) if not self.is_reserved(a) and (within is None or a in within))
+        return next(fits, None)
+
     def give(self, pool_id: PoolId, address: IPAddress, kind: str) -> None:
         self._leases.put(address, Lease(str(pool_id), kind, since=self._clock()))
         if book := self._book_of(address):
@@ -217,9 +252,15 @@ class PoolJournal:
         ]:
             self.take_back(address)
 
+    def resting(self, now: float) -> dict[IPAddress, float]:
+        """The release of each address that has not rested yet, if this host leaves the pool at this moment."""
+        known = {a: now if lease.released is None else lease.released for a, lease in self.leases.items()}
+        return {a: moment for a, moment in {**self._left, **known}.items() if 0 <= now - moment < REST}
+
     def drop_all(self) -> None:
         """The blocks last: as long as one is known, so is the pool, and a crash halfway is found."""
         self._gateway.remove("")
+        self._doubt.remove("")
         self._leases.remove(*self.leases)
         self._blocks.remove(*self.blocks)
         self._books.clear()
@@ -236,6 +277,7 @@ class Journal:
             *(h.pool for h in self.pool_ids()),
         }
         self._pools = {pool: PoolJournal(store, pool, clock) for pool in known}
+        self._left: dict[IPNetwork, dict[IPAddress, float]] = {}  # what rests in pools that this host has left
 
     def pools(self) -> list[IPNetwork]:
         return list(self._pools)
@@ -243,10 +285,15 @@ class Journal:
     def pool(self, pool: IPNetwork) -> PoolJournal:
         with self._opening:  # of a pool that two threads open at once there is one journal, not two
             if pool not in self._pools:
-                self._pools[pool] = PoolJournal(self._store, pool, self._clock)
+                self._pools[pool] = PoolJournal(self._store, pool, self._clock, self._left.get(pool, {}))
             return self._pools[pool]
 
     def drop_pool(self, pool: IPNetwork) -> None:
+        """Forget all of it, but that what was just in use must rest: the network may be made anew at once."""
+        now, journal = self._clock(), self.pool(pool)
+        self._left[pool] = journal.resting(now)
+        self._left = {p: rest for p, rest in self._left.items() if any(now - moment < REST for moment in rest.values())}
+        journal.drop_all()
         self._pools.pop(pool, None)
 
     def uses(self, pool_id: PoolId) -> int:
@@ -280,6 +327,10 @@ class Journal:
 def _is_worn(lease: Lease) -> bool:
     """Whether a container here has the address."""
     return lease.released is None and lease.kind in CONTAINERS
+
+
+def _first(block: IPNetwork) -> int:
+    return int(block.network_address)
 
 
 def _pools_below(store: Store, prefix: str) -> set[IPNetwork]:

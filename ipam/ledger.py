@@ -1,13 +1,30 @@
 """This host's journal with what guards it: a lock for each pool, and the fence of the lease."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
-from ipam.errors import NoSuchPool
+from ipam.errors import IpamError, NoSuchPool
 from ipam.journal import Journal, PoolJournal
 from ipam.model import PoolId
 from ipam.tenancy import LeaseLapsed, Tenancy
+from store.codec import BadRecord
+from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
+
+T = TypeVar("T")
+
+
+def each_by_itself(things: Iterable[T], act: Callable[[T], object]) -> None:
+    """One whose records are damaged, or contradict ours, hinders no other; the first failure is told in the end."""
+    failures: list[Exception] = []
+    for thing in things:
+        try:
+            act(thing)
+        except (BadRecord, IpamError, Contended) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 class Ledger:
@@ -28,6 +45,11 @@ class Ledger:
         self._tenancy.refuse_if_fenced()
         if not self.journal.is_held(pool_id.pool):
             raise NoSuchPool(f"pool {pool_id} is no longer in use on this host")
+        if (why := self.of(pool_id.pool).doubt) is not None:
+            raise StoreUnavailable(
+                f"this host gives out no address of pool {pool_id.pool}: it lost its lease, or the store its data, and "
+                f"what the store has of the pool cannot be compared with what this host holds ({why})"
+            )
 
     def give(self, pool_id: PoolId, address: IPAddress, kind: str) -> None:
         """Durable when it returns. The fence is looked at again: writing may have taken long."""

@@ -10,7 +10,7 @@ more (after a reboot), another host or the holder, writes the key anew or remove
 import random
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ipam import blocks
 from ipam.errors import AddressTaken
@@ -31,6 +31,16 @@ class NoAnswer(AddressTaken):
     """The holder of the address does not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A free address of another host's block, and how many that has, as far as the host has told."""
+
+    address: IPAddress
+    block: IPNetwork
+    holder: str
+    free: int
+
+
 class Lending:
     def __init__(
         self,
@@ -41,17 +51,18 @@ class Lending:
         clock: Callable[[], float] = time.monotonic,
         hearsay: float = HEARSAY,
     ) -> None:
-        self.hearsay = hearsay
-        self._store, self._host, self._tenancy, self._patience, self._clock = store, host, tenancy, patience, clock
+        self.hearsay, self.patience, self.clock = hearsay, patience, clock
+        self._store, self._host, self._tenancy = store, host, tenancy
 
     # the borrower's side
 
-    def borrow(self, asked: HeldElsewhere) -> None:
-        """Make the address this host's, or AddressTaken with the holder's sentence. Waits, so hold no lock."""
+    def borrow(self, asked: HeldElsewhere, patience: float) -> None:
+        """Make the address this host's, or AddressTaken with the holder's sentence. Waits for at most `patience`
+        seconds, so hold no lock."""
         loan = self._loan(asked.pool, asked.address)
         if loan is None:
             self._wish(asked)
-            self._await_answer(asked)
+            self._await_answer(asked, patience)
         elif not self.take_over(asked.pool, asked.address):
             raise AddressTaken(
                 f"address {asked.address} is in use on host {loan[0].host}, which borrowed it; choose another"
@@ -81,9 +92,9 @@ class Lending:
                     f"another host is asking for address {asked.address}, too; try again or choose another"
                 )
 
-    def _await_answer(self, asked: HeldElsewhere) -> None:
+    def _await_answer(self, asked: HeldElsewhere, patience: float) -> None:
         key, seen = records.wanted_key(asked.pool, asked.address), 0
-        deadline = self._clock() + self._patience
+        deadline = self.clock() + patience
         while True:
             standing = self._wanted(asked.pool, asked.address)
             if self.borrower(asked.pool, asked.address) == self._host:
@@ -95,11 +106,9 @@ class Lending:
             if wish.refused is not None:
                 self._store.commit(Delete(key, version))
                 raise AddressTaken(wish.refused)
-            left = deadline - self._clock()
+            left = deadline - self.clock()
             if left <= 0 and self._store.commit(Delete(key, version)):
-                raise NoAnswer(
-                    f"{asked}; that host did not answer in {self._patience:.0f} s, so it cannot lend the address"
-                )
+                raise NoAnswer(f"{asked}; that host did not answer in {patience:.0f} s, so it cannot lend the address")
             seen = self._store.wait(key, seen, max(left, 0)).version
 
     def offer(self, pool: IPNetwork, address: IPAddress) -> None:
@@ -115,8 +124,9 @@ class Lending:
 
     def give_back(self, pool: IPNetwork, address: IPAddress) -> None:
         """A borrowed address belongs to its block's holder again. One that is not ours is left alone."""
-        if self.borrower(pool, address) == self._host:
-            remove_member(self._store, records.borrowed_key(pool, address))
+        loan = self._loan(pool, address)
+        if loan is not None and loan[0].host == self._host:  # an idle one may go to another host at any moment
+            self._store.commit(Delete(records.borrowed_key(pool, address), loan[1]))
 
     def confirm(self, pool: IPNetwork, address: IPAddress) -> bool:
         """Whether a borrowed address is still this host's; a store that has forgotten the loan is told again."""
@@ -177,9 +187,8 @@ class Lending:
 
     def likely_free(
         self, pool: IPNetwork, within: IPNetwork | None, besides: Collection[IPAddress | None]
-    ) -> list[tuple[IPAddress, IPNetwork, str]]:
-        """Addresses, their blocks and holders, that other hosts do not use as far as they have told; the holder with
-        most of them first, one address per block."""
+    ) -> list[Spare]:
+        """Addresses that other hosts do not use as far as they have told, one per block; the block with most first."""
         loans = self._loans(pool)
         idle = {address for address, loan in loans.items() if loan.idle}
         taken: set[IPAddress | None] = {*besides, *loans.keys() - idle}
@@ -191,8 +200,8 @@ class Lending:
             given = set(decode(records.BlockLeases, told.value).given) - idle if told else set()
             free = [a for a in blocks.usable(pool, block) if a not in taken | given and (within is None or a in within)]
             if free and holder != self._host:
-                found.append((len(free), random.choice(free), block, holder))  # noqa: S311 - keeps borrowers apart
-        return [(address, block, holder) for _, address, block, holder in sorted(found, key=lambda f: -f[0])]
+                found.append(Spare(random.choice(free), block, holder, len(free)))  # noqa: S311 - keeps borrowers apart
+        return sorted(found, key=lambda spare: -spare.free)
 
     # the holder's side
 

@@ -3,15 +3,16 @@ on the borrower's side and on the holder's."""
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection
 
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, PoolExhausted
 from ipam.journal import BORROWED, LENT, RETURNING
 from ipam.ledger import Ledger
-from ipam.lending import Lending, NoAnswer
+from ipam.lending import Lending, NoAnswer, Spare
 from ipam.model import PoolId
-from ipam.pools import HeldElsewhere, Pools, exhausted
+from ipam.pools import HeldElsewhere, Pools, exhausted, unanswered
 from ipam.tenancy import Tenancy
 from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPNetwork
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BORROW_TIME = 8.0  # seconds in which other hosts are asked for an address when no block is free
 IDLE_TIME = 600.0  # seconds in which a borrowed address that came back can be had again: its host may be restarting
+LEAST_PATIENCE = 0.5  # seconds: a host that lives answers in less
 
 
 class Loans:
@@ -27,16 +29,17 @@ class Loans:
         self._ledger, self._pools, self._commons, self._lending = ledger, pools, commons, lending
         self._tenancy = tenancy
         self._borrowing: set[IPAddress] = set()
+        self._silent: set[str] = set()  # hosts that did not answer when they were last asked
 
     # borrowing from other hosts; with no lock held while another host is asked, for that one may be asking us
 
-    def borrow(self, pool_id: PoolId, elsewhere: HeldElsewhere) -> IPAddress:
+    def borrow(self, pool_id: PoolId, elsewhere: HeldElsewhere, patience: float | None = None) -> IPAddress:
         """Have that one address, or AddressTaken with the holder's sentence."""
         pool, address = pool_id.pool, elsewhere.address
         with self._ledger.lock(pool):
             self._begin_to_borrow(pool, address)
         try:
-            self._lending.borrow(elsewhere)
+            self._lend_from(elsewhere, self._lending.patience if patience is None else patience)
             with self._ledger.lock(pool):
                 self._ledger.refuse_if_not_ours(pool_id)
                 if self._lending.borrower(pool, address) != self._pools.host:
@@ -47,6 +50,14 @@ class Loans:
         log.info("address borrowed", extra={"address": address, "from": elsewhere.holder})
         return address
 
+    def _lend_from(self, elsewhere: HeldElsewhere, patience: float) -> None:
+        self._silent.discard(elsewhere.holder)
+        try:
+            self._lending.borrow(elsewhere, patience)
+        except NoAnswer:
+            self._silent.add(elsewhere.holder)
+            raise
+
     def _begin_to_borrow(self, pool: IPNetwork, address: IPAddress) -> None:
         if address in self._borrowing or self._ledger.of(pool).is_given(address):
             raise AddressTaken(f"address {address} is already in use on this host; choose another")
@@ -54,26 +65,36 @@ class Loans:
 
     def borrow_any(self, pool_id: PoolId) -> IPAddress:
         """Any address that another host can spare, or PoolExhausted."""
-        pool, deadline = pool_id.pool, time.monotonic() + BORROW_TIME
-        tried, silent, looked_again = {self._ledger.of(pool).gateway}, set(), False
-        while time.monotonic() < deadline:
-            likely = self._lending.likely_free(pool, pool_id.range, tried)
-            found = next(((a, block, holder) for a, block, holder in likely if holder not in silent), None)
-            if found is None and looked_again:
+        deadline, looked_again = self._lending.clock() + BORROW_TIME, False
+        tried, silent = {self._ledger.of(pool_id.pool).gateway}, Counter[str]()
+        while (left := deadline - self._lending.clock()) > 0:
+            found = self._lending.likely_free(pool_id.pool, pool_id.range, tried)
+            likely = [spare for spare in found if spare.holder not in silent]
+            if likely:
+                spare = min(likely, key=lambda spare: spare.holder in self._silent)  # those are asked last
+                tried.add(spare.address)
+                if self._ask_for(pool_id, spare, left / len({spare.holder for spare in likely})):
+                    return spare.address
+                if spare.holder in self._silent:
+                    silent[spare.holder] = sum(other.free for other in likely if other.holder == spare.holder)
+            elif looked_again:
                 break
-            if found is None:  # what others have told is a moment old
+            else:  # what others have told is a moment old
                 looked_again = True
                 time.sleep(self._lending.hearsay)
-                continue
-            address, block, holder = found
-            tried.add(address)
-            try:
-                return self.borrow(pool_id, HeldElsewhere(pool, address, block, holder))
-            except AddressTaken as error:
-                if isinstance(error, NoAnswer):
-                    silent.add(holder)
-                log.info("address not lent", extra={"address": address, "why": error})
-        raise PoolExhausted(exhausted(pool_id, self._pools.owners(pool)))
+        raise PoolExhausted(
+            unanswered(pool_id, silent) if silent else exhausted(pool_id, self._pools.owners(pool_id.pool))
+        )
+
+    def _ask_for(self, pool_id: PoolId, spare: Spare, share: float) -> bool:
+        """Whether its holder lent it, within its share of the time that is left for all."""
+        asked = HeldElsewhere(pool_id.pool, spare.address, spare.block, spare.holder)
+        try:
+            self.borrow(pool_id, asked, min(self._lending.patience, max(share, LEAST_PATIENCE)))
+        except AddressTaken as error:
+            log.info("address not lent", extra={"address": spare.address, "why": error})
+            return False
+        return True
 
     def return_quietly(self, pool: IPNetwork) -> None:
         """`give_back`, or later if the store is away. With no lock held: whether a store hangs is found out while

@@ -276,10 +276,21 @@ def close_pool(store: Store, pool: IPNetwork) -> None:
 def exhausted(pool_id: PoolId, owners: dict[IPNetwork, str]) -> str:
     counts = Counter(owners.values()).most_common(3)
     biggest = ", ".join(f"{host} {count}" for host, count in counts)
-    where = f"--ip-range {pool_id.range} of pool {pool_id.pool}" if pool_id.range else f"pool {pool_id.pool}"
+    return f"{_sized(pool_id)} has no free address left; most blocks: {biggest or 'none'}"
+
+
+def unanswered(pool_id: PoolId, silent: Counter[str]) -> str:
+    """`silent` says how many addresses these hosts have free there."""
+    hosts = ", ".join(f"{host} {count}" for host, count in silent.most_common(3))
     return (
-        f"{where} ({pool_id.pool.num_addresses} addresses) has no free address left; most blocks: {biggest or 'none'}"
+        f"{_sized(pool_id)} has free addresses on hosts alone that do not answer: {hosts}; see whether flannelpy runs "
+        "there"
     )
+
+
+def _sized(pool_id: PoolId) -> str:
+    where = f"--ip-range {pool_id.range} of pool {pool_id.pool}" if pool_id.range else f"pool {pool_id.pool}"
+    return f"{where} ({pool_id.pool.num_addresses} addresses)"
 
 
 def _claimed(opened: Opened[records.Pool], block: IPNetwork) -> Claim:

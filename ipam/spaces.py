@@ -5,11 +5,13 @@ Each space has an address manager of its own, so that two LANs may use the same 
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 from ipam.errors import BadRequest, NoSuchPool
 from ipam.ipam import Ipam
 from ipam.journal import Held, Lease
+from ipam.ledger import each_by_itself
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from store.ip import IPAddress, IPInterface, IPNetwork
 
@@ -24,7 +26,7 @@ class Spaces:
 
     def __init__(self, default: Ipam, known: Collection[str], make: Callable[[str], Ipam]) -> None:
         """`known` are the spaces of which this host's journal tells; `make` builds the manager of one."""
-        self._make, self._lock = make, threading.Lock()
+        self._make, self._lock, self._choosing = make, threading.Lock(), threading.Lock()
         self._managers = {"": default, **{name: make(name) for name in known}}
 
     def _manager(self, space: str) -> Ipam:
@@ -47,7 +49,9 @@ class Spaces:
                 "or digit"
             )
         rest = {name: value for name, value in request.options.items() if name != OPTION}
-        pool_id, pool = self._manager(space).request_pool(replace(request, options=rest))
+        # One after the other: two spaces must not choose the same pool on one host.
+        with self._choosing if request.pool is None else nullcontext():
+            pool_id, pool = self._manager(space).request_pool(replace(request, options=rest))
         return replace(pool_id, space=space), pool
 
     def release_pool(self, pool_id: PoolId) -> None:
@@ -85,13 +89,14 @@ class Spaces:
         def within(space: str, pools: Collection[SpacedPool]) -> list[IPNetwork]:
             return [pool for name, pool in pools if name == space]
 
-        for space in {name for name, _ in self._all()} | {name for name, _ in joined}:
+        def settle(space: str) -> None:
             loans = None if with_loans is None else within(space, with_loans)
             self._manager(space).settle(within(space, joined), loans)
 
+        each_by_itself({name for name, _ in self._all()} | {name for name, _ in joined}, settle)
+
     def keep_in_hand(self) -> None:
-        for _, manager in self._all():
-            manager.keep_in_hand()
+        each_by_itself(self._all(), lambda named: named[1].keep_in_hand())
 
     def verify(self) -> None:
         for _, manager in self._all():
@@ -107,6 +112,10 @@ class Spaces:
     def blocks(self) -> dict[SpacedPool, tuple[IPNetwork, ...]]:
         """The blocks of this host, by pool."""
         return {where: tuple(self.given(where)) for where in self.leases()}
+
+    def pools(self) -> set[IPNetwork]:
+        """Of all spaces."""
+        return {pool_id.pool for pool_id in self.held()}
 
     def held(self) -> dict[PoolId, Held]:
         """For how many Docker networks each pool is held."""

@@ -1,18 +1,20 @@
 """Gathers what the doctor's checks judge, within seconds: questions to others run beside the look at this host."""
 
+import random
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.conflicts import conflicts
 from cluster.dockerd import SHORT_TIMEOUT, EngineUnavailable
 from cluster.engine import EngineNetwork
-from driver import nft, sysctl
+from driver import clocks, nft, sysctl
 from driver.backends.interface import Remote, Underlay
 from driver.errors import KernelError
 from driver.kernel.look import Look
@@ -23,7 +25,7 @@ from operations.facts import Facts
 from operations.lookup import Lookup, Question, Questions, whom_to_ask
 from operations.model import Diagnosis
 from operations.observer import Sources, given_by_host, lease_state
-from operations.reach import Reached, reach, ways
+from operations.reach import MOST_ASKED, Reached, reach, ways
 from operations.survey import shared_addresses
 from store import records
 from store.faulty import faulty
@@ -52,11 +54,12 @@ class Doctor:
     def gather(self, lookups: Sequence[Lookup]) -> Facts:
         see, ours, began = self._see, self._see.ours(), time.monotonic()
         before = _dropped()
-        pool = ThreadPoolExecutor(2)
+        underlay, networks = see.reconciler.underlay_seen, self._networks(ours.networks)
+        pool = ThreadPoolExecutor(3)
+        told = pool.submit(_clocks, networks)
         engine = pool.submit(see.engine.networks, SHORT_TIMEOUT)
         leases = pool.submit(see.store.read, records.LEASES)
         pool.shutdown(wait=False)
-        underlay, networks = see.reconciler.underlay_seen, self._networks(ours.networks)
         lost = see.reconciler.underlay_fault
         snapshot, store_error, forbidden = self._store(leases)
         given = given_by_host(snapshot) if snapshot is not None else {}
@@ -74,6 +77,7 @@ class Doctor:
             forbidden=forbidden,
             faulty=tuple(faulty(entries)),
             skew=see.skew(),
+            clocks=told.result(),
             lease=lease_state(see),
             silent={host: seconds for host, seconds in silences if seconds > QUIET * see.tenancy.period},
             engine_error=engine_error,
@@ -165,6 +169,15 @@ def _reach(
         return reach(underlay, asked, given), left_out, ""
     except OSError as error:
         return [], 0, str(error)
+
+
+def _clocks(networks: Networks) -> dict[str, float]:
+    hosts = {remote.host: remote.address(4) for _, remotes in networks for remote in remotes or ()}
+    known = {host: address for host, address in hosts.items() if isinstance(address, IPv4Address)}
+    try:
+        return clocks.ahead(dict(random.sample(sorted(known.items()), min(len(known), MOST_ASKED))), WINDOW)
+    except OSError:  # without the right to ask: the probes tell of that
+        return {}
 
 
 def _elsewhere(attached: Mapping[str, records.Endpoint], host: str, network: Network) -> records.Endpoint | None:

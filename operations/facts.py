@@ -20,6 +20,7 @@ class Facts:
     forbidden: bool
     faulty: tuple[str, ...]  # keys in it that cannot be read
     skew: float | None  # seconds this clock is ahead of the store's, None: not known
+    clocks: Mapping[str, float]  # of other hosts, as far as they tell: seconds that they are ahead of this one
     lease: LeaseState
     silent: Mapping[str, float]  # hosts without a sign of life, and for how many seconds
     engine_error: str | None

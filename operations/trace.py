@@ -20,11 +20,13 @@ from driver.model import Endpoint, Network
 from driver.probe import Echo, ping_one
 from driver.state import Address, Object, VxlanLink
 from driver.verdict import FORWARD, PREROUTING, Drop, Packet, drops
+from operations import outside
 from operations.end import host_link, look_at
 from operations.hops import Found, Holder, hops
 from operations.lookup import Question, whom_to_ask
 from operations.model import OK, WRONG, Hop, TraceAnswer
 from operations.observer import Sources, given_by_host
+from operations.outside import look_out
 from operations.reach import Reached, reach, ways
 from operations.visit import Count, Door, Doors, Visit, Visits
 from store import records
@@ -62,6 +64,8 @@ class Tracer:
     def doors(self, source: str, to: str) -> Doors:
         """BadRequest if there is no such container here."""
         pair = self._pair(self._see.ours(), source, to)
+        if self._pool(pair) is None:
+            return Doors((self._way_out(pair),), ())
         if pool_of(pair.a.network, pair.b) is None:
             return Doors((), ())
         return Doors(tuple(self._doors(pair)), tuple(Count(*each) for each in _dropped().items()))
@@ -70,8 +74,13 @@ class Tracer:
         """BadRequest if there is no such container here."""
         ours = self._see.ours()
         pair = self._pair(ours, source, to)
+        pool = self._pool(pair)
+        if pool is None:
+            visit = next(iter(visits.seen), Visit(unseen="nobody looked"))
+            found = look_out(pair.a.name, pair.a.network, pair.a.endpoint, pair.b, visit)
+            return TraceAnswer(str(pair.mine), str(pair.b), tuple(outside.hops(found)))
         if pool_of(pair.a.network, pair.b) is None:
-            return _apart(pair.a, pair.b, ours)
+            return _apart(pair.a, pair.b, pool)
         return TraceAnswer(str(pair.mine), str(pair.b), hops(self._gather(ours, pair, visits)))
 
     def _pair(self, ours: Ours, source: str, to: str) -> Pair:
@@ -86,8 +95,20 @@ class Tracer:
             raise BadRequest(f"{to!r} is no container that this host knows of, and no address")
         together = [(a, b) for a in froms for b in wanted if pool_of(a.network, b) is not None]
         a, b = together[0] if together else (froms[0], wanted[0])
-        mine = _same_family(a.endpoint, source, b) if together else a.endpoint.addresses[0]
+        mine = _same_family(a.endpoint, source, b) if together else _own(a.endpoint, b)
         return Pair(a, mine, b, to, next((local for local in locals_ if b in local.endpoint.addresses), None))
+
+    def _pool(self, pair: Pair) -> IPNetwork | None:
+        """The pool with B, of any network of the cluster; None if it is outside."""
+        view = self._see.watch.view()
+        known = {pool for space, pool in records.pools_of(view.entries if view else ()) if not space}
+        known |= {pool for network in self._see.ours().networks for pool in network.pools}
+        return next((pool for pool in known if pair.b in pool), None)
+
+    def _way_out(self, pair: Pair) -> Door:
+        pid = self._see.engine.pids_of([pair.a.name] if pair.a.named else []).get(pair.a.name)
+        link, mtu = host_link(pair.a.endpoint), self._mtu(pair.a.network)
+        return Door(pid, link, pair.mine, pair.b, mtu, (), True, None, outside=True)
 
     def _doors(self, pair: Pair) -> Iterator[Door]:
         network, mtu = pair.a.network, self._mtu(pair.a.network)
@@ -226,16 +247,19 @@ def _same_family(endpoint: Endpoint, text: str, other: IPAddress) -> IPAddress:
     return found
 
 
+def _own(endpoint: Endpoint, other: IPAddress) -> IPAddress:
+    """Of the other's family, if it can be."""
+    return next((each for each in endpoint.addresses if each.version == other.version), endpoint.addresses[0])
+
+
 def _why(engine: Sequence[EngineNetwork], text: str) -> str:
     if not engine:
         return "; Docker does not answer, so give an address"
     return f"; trace starts on the host where {text} runs"
 
 
-def _apart(a: Local, b: IPAddress, ours: Ours) -> TraceAnswer:
-    other = next((network for network in ours.networks if pool_of(network, b) is not None), None)
-    where = f"in network {other.pools[0]}" if other else "in no network of flannelpy on this host"
-    says = f"{a.name} is in network {a.network.pools[0]}, {b} is {where}: networks do not reach each other"
+def _apart(a: Local, b: IPAddress, pool: IPNetwork) -> TraceAnswer:
+    says = f"{a.name} is in network {a.network.pools[0]}, {b} is in network {pool}: networks do not reach each other"
     cure = f"put both in one network: `docker network connect NETWORK {a.name}`"
     source = Hop("container", OK, f"{a.name} has {', '.join(map(str, a.endpoint.addresses))}")
     return TraceAnswer(str(a.endpoint.addresses[0]), str(b), (source, Hop("network", WRONG, says, cure)))

@@ -23,6 +23,7 @@ class Door:
     routers: tuple[IPNetwork, ...]  # who may answer in the other end's place that a packet is too large
     leads: bool  # the trace starts here: the other end is pinged
     question: Question | None
+    outside: bool = False  # the other end is in no network of ours: the container sends from whatever address it likes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ def visit(door: Door) -> Visit:
         return Visit(unseen=str(error))
     if not door.leads:
         return Visit(seen)
-    bound = door.address if seen.has(door.address) else None
+    bound = door.address if seen.has(door.address) and not door.outside else None
     small, whole = ping_one(Echo(door.other, bound), netns), None
-    if small.reply:
+    if small.reply and not door.outside:  # what passes there is not for us to know
         whole = ping_one(Echo(door.other, bound, min(door.mtu, seen.link.mtu), door.routers), netns)
     return Visit(seen, "", small, whole, look_up(door.question) if door.question else None)
 
@@ -87,5 +88,5 @@ def _inside(netns: str, host_link: LinkSeen, door: Door) -> Inside:
     with look:
         addresses = tuple(each for index, each in look.addresses() if index == own.index)
         has = any(each.ip == door.address for each in addresses)
-        way = look.way(door.other, door.address if has else None)
+        way = look.way(door.other, door.address if has and not door.outside else None)
     return Inside(own, addresses, None, way) if isinstance(way, str) else Inside(own, addresses, way, "")

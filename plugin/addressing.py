@@ -1,6 +1,7 @@
 """The part of the composition root that is about addresses: a manager for each name space, and who tells of them."""
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from driver import occupied
@@ -15,6 +16,7 @@ from ipam.spaces import Spaces
 from ipam.tenancy import Tenancy
 from plugin.settings import Settings
 from store.interface import Store
+from store.ip import IPNetwork
 from store.space import Prefixed, Space
 
 SPACES = "spaces/"  # this host's own records of the other name spaces
@@ -33,15 +35,20 @@ def assemble_addressing(
     local: Store,
     networks: Networks,
     tenancy: Tenancy,
+    others: Callable[[], Collection[IPNetwork]],
 ) -> Addressing:
+    """`others` are the subnets of Docker's networks that are not ours."""
     plan = Plan(tuple((source.network, source.size) for source in settings.pools), 32 - settings.block)
 
     def spaced(space: str) -> Store:
         return Space(store, space) if space else store
 
+    def in_use() -> list[IPNetwork]:
+        return [*occupied.prefixes(), *others(), *spaces.pools()]
+
     def manager(space: str) -> Ipam:
         seen = spaced(space)
-        pools = Pools(seen, settings.host, plan, tenancy, occupied.prefixes)
+        pools = Pools(seen, settings.host, plan, tenancy, in_use)
         return Ipam(
             Journal(Prefixed(local, f"{SPACES}{space}/") if space else local, time.time),
             pools,
@@ -54,5 +61,5 @@ def assemble_addressing(
 
     own = manager("")
     spaces = Spaces(own, {key.split("/")[1] for key in local.read(SPACES).entries}, manager)
-    mirror = Mirror(spaced, settings.host, spaces.given)
+    mirror = Mirror(spaced, settings.host, spaces.given, spaces.leases)
     return Addressing(own, spaces, mirror)

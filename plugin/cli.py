@@ -104,7 +104,11 @@ def _leave_for(settings: Settings, other: str) -> str:
 
 
 @main.command()
-@click.option("--dry-run", is_flag=True, help="only show what Docker does not have")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="only show what Docker does not have now; it is freed once that has been so for a minute",
+)
 @json_flag
 @settings_flags
 def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
@@ -121,7 +125,7 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
         show_json({"found": found, "freed": freed})
         return
     for item in found:
-        click.echo(f"{'to be freed' if dry_run else 'freed'}: {item}")
+        click.echo(f"{'suspected' if dry_run else 'freed'}: {item}")
     click.echo(f"{len(found)} now, {freed} freed since flannelpy started")
 
 

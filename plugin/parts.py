@@ -12,6 +12,7 @@ from cluster.garbage import Collector, Ours
 from cluster.lender import Lender
 from cluster.reclaim import Reclaimer
 from cluster.revive import Reviver
+from cluster.subnets import Subnets
 from cluster.upkeep import Duty, Upkeep
 from cluster.watch import Watch
 from driver import sysctl
@@ -72,7 +73,8 @@ def assemble(settings: Settings) -> Parts:
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
-    addressing = assemble_addressing(settings, store, local, networks, tenancy)
+    subnets = Subnets(engine, lambda: ipam.pools())
+    addressing = assemble_addressing(settings, store, local, networks, tenancy, subnets.others)
     ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
     forwarding = assemble_forwarding(settings, store, networks, watch, addressing, lambda: move())
@@ -123,9 +125,11 @@ def assemble(settings: Settings) -> Parts:
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
     auxiliaries = Auxiliaries(engine, ipam)
-    events = Follower(engine, [reviver, auxiliaries, naming.endpoints, *spreading.listeners])
+    events = Follower(engine, [reviver, auxiliaries, subnets, naming.endpoints, *spreading.listeners])
     own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, heart, upkeep, operating.web]
-    agent = Agent([*own, *naming.workers, reviver, auxiliaries, *spreading.workers, events], [store, local, kept])
+    agent = Agent(
+        [*own, *naming.workers, reviver, auxiliaries, subnets, *spreading.workers, events], [store, local, kept]
+    )
     return Parts(host, store, local, kept, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
 
 

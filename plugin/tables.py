@@ -144,7 +144,8 @@ def _table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any
     """A column whose name begins with # is of numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", overflow="fold")
+        number = column.startswith("#")
+        table.add_column(column.lstrip("#"), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console.print(table)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +59,8 @@ def _existing_file(environ: Mapping[str, str], variable: str) -> str | None:
 
 
 def _refuse_unusable(found: Credentials) -> None:
+    import ssl  # takes a while, and commands need no more than the names above
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if found.ca:
         try:

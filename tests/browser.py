@@ -15,17 +15,20 @@ def program() -> str | None:
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
-def dom(url: str, *, after: float) -> str:
+def dom(url: str, *, after: float, width: int = 1200, dark: bool = False) -> str:
     """The page's elements as HTML, `after` so many seconds of its own time, which pass faster than ours."""
-    return _run((), url, after, "--dump-dom")
+    return _run((), url, after, "--dump-dom", f"--window-size={width},900", _scheme(dark=dark))
 
 
 def screenshot(url: str, path: Path, size: tuple[int, int], *, dark: bool = False, where: Sequence[str] = ()) -> None:
     """PNG of the page's first so many pixels. `where` is the command that enters a namespace."""
-    scheme = f"--blink-settings=preferredColorScheme={DARK if dark else LIGHT}"
     window = f"--window-size={size[0]},{size[1]}"
     shot = f"--screenshot={path}"
-    _run(where, url, 2, shot, window, scheme, "--hide-scrollbars")
+    _run(where, url, 2, shot, window, _scheme(dark=dark), "--hide-scrollbars")
+
+
+def _scheme(*, dark: bool) -> str:
+    return f"--blink-settings=preferredColorScheme={DARK if dark else LIGHT}"
 
 
 def _run(where: Sequence[str], url: str, after: float, *options: str) -> str:

@@ -31,7 +31,7 @@ from store.feed import TOPICS, Announcing
 from store.interface import ABSENT, Delete, Put, Store
 from tests.consul_agent import ConsulAgent, free_ports
 from tests.lab import unix_http
-from tests.memory import family, held_by
+from tests.memory import cpu_seconds, family, held_by
 
 HERE = Path(__file__).parent.parent
 POOL = ip_network("10.240.0.0/13")
@@ -39,7 +39,6 @@ FIRST_ADDRESS = IPv4Address("172.20.1.0")  # of the others, on the link of this 
 ROUTE_GROUPS = 0x40  # RTMGRP_IPV4_ROUTE
 PATIENCE = 60.0
 GAP = 0.3  # seconds between two changes
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +117,7 @@ class Daemon:
         return family(self._process.pid)
 
     def cpu_seconds(self) -> float:
-        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.family()]
-        return sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS
+        return cpu_seconds(self.family())
 
     def memory(self) -> int:
         return held_by(self.family())

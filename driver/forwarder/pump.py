@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from driver.forwarder import wire
@@ -12,6 +13,7 @@ from driver.forwarder.control import Link, Peer
 from driver.forwarder.room import Room
 from driver.forwarder.table import Table
 from driver.forwarder.underlay import Address, Inbox, Outbox
+from driver.forwarder.waiting import waiting
 
 BURST = 32  # packets of one device, or batches of datagrams, before the others have their turn
 ROOM = wire.VNET.size + 0xFFFF  # the largest IP packet
@@ -48,7 +50,11 @@ class Tunnel:
     peers: dict[str, Peer] = field(default_factory=dict)
     table: Table[Way] = field(default_factory=Table)
     senders: Counter[Address] = field(default_factory=Counter)  # how many peers have it
+    more: Callable[[], object] = field(init=False)  # packets wait
     _ways: dict[str, Way] = field(default_factory=dict)  # by peer
+
+    def __post_init__(self) -> None:
+        self.more = waiting(self.descriptor)
 
     def put(self, peer: Peer) -> None:
         self.drop(peer.host)
@@ -91,6 +97,8 @@ class Pump:
         try:
             for _ in range(BURST):
                 self._send(tunnel, os.readv(tunnel.descriptor, [self._room.view]))
+                if not tunnel.more():
+                    break
         except BlockingIOError:
             pass
         except OSError as error:

@@ -1,6 +1,6 @@
 """A forwarder at work: waits for packets and for requests, until it has no network any more."""
 
-import selectors
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -23,18 +23,20 @@ class Server:
     def __init__(self, listener: socket.socket, path: Path, udp: socket.socket, port: int) -> None:
         self._listener, self._path, self._udp, self._port = listener, path, udp, port
         self._pump = Pump(udp)
-        self._selector = selectors.EpollSelector()
+        self._epoll = select.epoll()
+        self._reactions: dict[int, Callable[[], object]] = {}  # by file descriptor
         self._asking: dict[socket.socket, bytes] = {}
         self._decoder = msgspec.json.Decoder(control.Request)
         self._ends = time.monotonic() + GRACE
         self._is_stopped = False
 
     def run(self) -> None:
-        self._watch(self._udp, self._pump.from_udp)
-        self._watch(self._listener, self._accept)
+        self._watch(self._udp.fileno(), self._pump.from_udp)
+        self._watch(self._listener.fileno(), self._accept)
         while not self._is_stopped and (self._pump.tunnels or time.monotonic() < self._ends):
-            for key, _ in self._selector.select(None if self._pump.tunnels else GRACE):
-                key.data()
+            for descriptor, _ in self._epoll.poll(None if self._pump.tunnels else GRACE):
+                if (react := self._reactions.get(descriptor)) is not None:  # else an earlier one has just ended that
+                    react()
         self._end()
 
     def _end(self) -> None:
@@ -44,8 +46,13 @@ class Server:
             self._path.unlink(missing_ok=True)
         self._listener.close()
 
-    def _watch(self, what: socket.socket | int, react: Callable[[], object]) -> None:
-        self._selector.register(what, selectors.EVENT_READ, react)
+    def _watch(self, descriptor: int, react: Callable[[], object]) -> None:
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._reactions[descriptor] = react
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._epoll.unregister(descriptor)
+        del self._reactions[descriptor]
 
     # requests
 
@@ -54,7 +61,7 @@ class Server:
             asking, _ = self._listener.accept()
             asking.setblocking(False)
             self._asking[asking] = b""
-            self._watch(asking, lambda: self._hear(asking))
+            self._watch(asking.fileno(), lambda: self._hear(asking))
 
     def _hear(self, asking: socket.socket) -> None:
         try:
@@ -67,7 +74,7 @@ class Server:
         if heard and not line.endswith(b"\n") and len(line) < LONGEST_REQUEST:
             self._asking[asking] = line
             return
-        self._selector.unregister(asking)
+        self._unwatch(asking.fileno())
         del self._asking[asking]
         with asking, suppress(OSError):
             asking.settimeout(PATIENCE)
@@ -142,5 +149,5 @@ class Server:
     def _detach(self, tunnel: Tunnel) -> None:
         self._ends = 0.0
         del self._pump.tunnels[tunnel.link.vni]
-        self._selector.unregister(tunnel.descriptor)
+        self._unwatch(tunnel.descriptor)
         tun.close(tunnel.descriptor)

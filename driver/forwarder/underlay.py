@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from driver.forwarder.room import Room
+from driver.forwarder.waiting import waiting
 from driver.forwarder.wire import Buffer
 
 UDP_SEGMENT, UDP_GRO = 103, 104  # linux/udp.h, at SOL_UDP
@@ -104,7 +105,7 @@ class Inbox:
     def __init__(self, udp: socket.socket) -> None:
         self.malformed = 0  # datagrams that can be no packet
         self.room = Room(ROOM)
-        self._udp = udp
+        self._udp, self._more = udp, waiting(udp.fileno())
 
     def batches(self, most: int) -> Iterator[tuple[int, int, Address]]:
         """Datagrams of one sender, side by side from the room's beginning on: where they end, the size that all but the
@@ -112,7 +113,9 @@ class Inbox:
         were asked for."""
         end = size = 0
         sender: Address = ("", 0)
-        for _ in range(most):
+        for number in range(most):
+            if number and not self._more():
+                break
             try:
                 length, ancillary, flags, address = self._udp.recvmsg_into([self.room.view[end:]], 64)
             except BlockingIOError:

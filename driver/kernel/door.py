@@ -151,7 +151,7 @@ class Kernel:
             case LinkState():
                 put_state(self._ip, self._index(o.dev), o)
             case LinkSwitches():
-                within(self._netns, partial(guard_endpoint, o))
+                within(self._netns, lambda: guard_endpoint(o.dev, proxy_arp=o.proxy_arp, leads_out=o.leads_out))
             case FastPath():
                 self._programs.put(o, self._index(o.dev))
 
@@ -197,18 +197,18 @@ class Kernel:
         host_link: str,
         container_link: str,
         mtu: int,
-        objects: Sequence[Object] = (),
+        objects: Sequence[Packed] = (),
         segments: int | None = None,
     ) -> None:
         """A pair of links, the host's end up and with `objects`; what is left of an earlier one goes first.
 
         The container's TCP makes packets of that many `segments` at most."""
         pair = Pair(host_link, container_link, mtu, endpoint_mac(host_link), segments)
-        packed = [o for o in objects if isinstance(o, Packed)]
         with _explained(f"+ {pair}"):
-            self._indexes[host_link], complete = self._make_pair(pair, packed)
-        left = [o for o in objects if o not in packed] if complete else objects
-        for error in self.apply_all(map(Put, left)).values():
+            self._indexes[host_link], complete = self._make_pair(pair, objects)
+        if complete:
+            return
+        for error in self.apply_all(map(Put, objects)).values():
             raise KernelError(error)
 
     def _make_pair(self, pair: Pair, objects: Sequence[Packed]) -> tuple[int, bool]:
@@ -234,6 +234,17 @@ class Kernel:
                 self._indexes.clear()
                 rename(self._ip, link.index, own[link.mac])
         return bool(lost)
+
+    def links_of(self, kind: str) -> list[str]:
+        with _explained("reading links"):
+            return [link.name for link, _ in self._links() if link.kind == kind]
+
+    def rename_link(self, old: str, new: str) -> None:
+        """It is down then."""
+        with _explained(f"~ link {old} name {new}"):
+            index = self._index(old)
+            self._indexes.clear()
+            rename(self._ip, index, new)
 
     def delete_link(self, name: str) -> None:
         """Remove a link of ours; one that does not exist is fine."""
@@ -297,7 +308,7 @@ class Kernel:
     def prefixes_in_use(self) -> list[IPNetwork]:
         """What routes and interfaces of this host already cover."""
         with _explained("reading routes and addresses"):
-            return host_network.prefixes_in_use(self._tables.addresses(), self._tables.host_routes())
+            return host_network.prefixes_in_use(self._tables.addresses(), self._tables.destinations())
 
 
 class KeptKernel:

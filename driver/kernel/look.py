@@ -14,7 +14,7 @@ from driver.kernel.rawsocket import RawSocket
 from driver.kernel.seen import dump_addresses, dump_links, link_of
 from store.ip import IPAddress, IPInterface, IPNetwork
 
-RTA_SRC, RTA_IIF = 2, 3
+RTA_SRC, RTA_IIF, RTA_PREFSRC = 2, 3, 7
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # RTM_F_*: answer with the route that matched, not with the way alone
 
 
@@ -27,6 +27,7 @@ class Way:
     via: IPAddress | None
     ours: bool  # the reconciler made it
     table: int
+    source: IPAddress | None = None  # from which the kernel would send, where it was asked for a packet of its own
 
     def __str__(self) -> str:
         via = f" via {self.via}" if self.via else ""
@@ -80,13 +81,14 @@ class Look:
         family, length, _, _, table, protocol, _, _, _ = wire.RTMSG.unpack_from(raw)
         found = wire.attributes(raw, wire.RTMSG.size)
         index = wire.U32.unpack(found[wire.RTA_OIF])[0] if wire.RTA_OIF in found else 0
-        via = found.get(wire.RTA_GATEWAY)
+        via, source = found.get(wire.RTA_GATEWAY), found.get(RTA_PREFSRC)
         return Way(
             wire.prefix(family, found.get(wire.RTA_DST), length),
             next((link.name for link in self.links() if link.index == index), "?"),
             wire.address(via) if via else None,
             protocol == wire.PROTOCOL,
             wire.U32.unpack(found[wire.RTA_TABLE])[0] if wire.RTA_TABLE in found else table,
+            wire.address(source) if source else None,
         )
 
     def permanent_neighbours(self, index: int) -> dict[IPAddress, str]:

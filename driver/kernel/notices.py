@@ -7,14 +7,15 @@ from typing import NamedTuple, Protocol
 
 from driver.entries import Key
 from driver.errors import KernelError
-from driver.kernel import wire
+from driver.kernel import programs, wire
 from driver.kernel.rawsocket import BUFFER, RawSocket, enlarge, open_socket
 from driver.kernel.seen import address_of, dump_links, link_of
 from driver.model import ENDPOINT_LINK, NETWORK_LINK
-from driver.state import Address, Object
+from driver.state import Address, FastPath, Object
 
-# RTMGRP_*: links, neighbours, addresses and routes of both families; their switches (RTNLGRP_IPV4_NETCONF, ..6_..)
-GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << 23 | 1 << 24
+# RTMGRP_*: links, neighbours, classifiers, addresses and routes of both families; their switches
+# (RTNLGRP_IPV4_NETCONF, ..6_..)
+GROUPS = 0x1 | 0x4 | programs.GROUP | 0x10 | 0x40 | 0x100 | 0x400 | 1 << 23 | 1 << 24
 CONTAINERS = (ENDPOINT_LINK, "flc", "veth", "docker", "br-")  # links that come and go with containers
 
 
@@ -90,6 +91,8 @@ class Notices:
             return self._concerns_address(kind, payload)
         if kind in (wire.NEW_NEIGHBOUR, wire.DEL_NEIGHBOUR):
             return self._concerns_neighbour(kind, payload)
+        if kind in (programs.DEL_QDISC, programs.DEL_FILTER):
+            return self._our.keeps(FastPath(self._name(programs.link_of(payload)), digest="").key)
         return kind == wire.NEW_SWITCHES and self._concerns_switches(payload)
 
     def _concerns_link(self, kind: int, payload: bytes) -> bool:

@@ -9,16 +9,15 @@ import errno
 import os
 import socket
 import struct
-import time
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 
 from driver.errors import KernelError
 from driver.kernel import bpf, wire
-from driver.kernel.rawsocket import RawSocket, words
+from driver.kernel.rawsocket import BUFFER, RawSocket, open_socket, words
 from driver.state import FastPath
 
-NEW_QDISC, GET_QDISC = 36, 38
+NEW_QDISC, DEL_QDISC, GET_QDISC = 36, 37, 38
 NEW_FILTER, DEL_FILTER, GET_FILTER = 44, 45, 46
 TCMSG = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
 KIND, OPTIONS = 1, 2
@@ -30,8 +29,9 @@ NUMBER = 1  # of our classifier among those of its priority
 INFO = PRIORITY << 16 | socket.htons(3)  # of all protocols
 GONE = (errno.ENOENT, errno.ENODEV, errno.EINVAL)  # the classifier, the link or the qdisc
 PREFIX = "flannelpy "  # of names, before the digest
-REMEMBERED = 60.0  # seconds
 LOADED = 32  # programs
+CHANGES = (NEW_QDISC, DEL_QDISC, NEW_FILTER, DEL_FILTER)
+GROUP = 0x8  # RTMGRP_TC: who listens to it hears of them
 
 
 class Programs:
@@ -39,23 +39,29 @@ class Programs:
 
     def __init__(self, netns: str | None = None) -> None:
         self._netns = netns
-        self._found: dict[int, tuple[float, str]] = {}  # digests by link, and when they were read
+        self._found: dict[int, str] = {}  # digests by link, of which no change was told since they were read
         self._files: dict[bytes, int] = {}  # loaded programs
 
     @cached_property
     def _socket(self) -> RawSocket:
         return RawSocket(self._netns)
 
+    @cached_property
+    def _notices(self) -> socket.socket:
+        return open_socket(self._netns, GROUP)
+
     def close(self) -> None:
-        if "_socket" in self.__dict__:
-            self._socket.close()
+        for opened in ("_socket", "_notices"):
+            if opened in self.__dict__:
+                getattr(self, opened).close()
         self._unload()
 
     def read(self, names: Mapping[int, str]) -> Iterator[FastPath]:
         """Those on any link, whoever's it is; `names` are all links by index.
 
-        One question for all links, and one for each link that may have one. That is remembered for a while: many
-        containers are many questions. A program that somebody took away is put there again after that."""
+        One question for all links, and one for each link that may have one, and of which the kernel told a change:
+        many containers are many questions."""
+        self._forget_changed()
         candidates = self._links_with_classifiers() & names.keys()
         self._found = {index: found for index, found in self._found.items() if index in candidates}
         for index in sorted(candidates):
@@ -72,14 +78,27 @@ class Programs:
         return found
 
     def _digest(self, index: int) -> str | None:
-        now = time.monotonic()
-        if index in self._found and now - self._found[index][0] < REMEMBERED:
-            return self._found[index][1]
+        if index in self._found:
+            return self._found[index]
         filters = self._socket.dump(GET_FILTER, TCMSG.pack(0, index, 0, INGRESS, 0))
         digest = next(filter(None, map(_digest_of, filters)), None)
         if digest is not None:
-            self._found[index] = now, digest
+            self._found[index] = digest
         return digest
+
+    def _forget_changed(self) -> None:
+        told = partial(self._notices.recv, BUFFER, socket.MSG_DONTWAIT)
+        while True:
+            try:
+                for kind, _, _, payload in wire.messages(told()):
+                    if kind in CHANGES:
+                        self._found.pop(link_of(payload), None)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._found.clear()  # too much at once: some of it is lost
 
     def put(self, o: FastPath, index: int) -> None:
         """In place of an earlier one, without a moment between them."""
@@ -92,10 +111,8 @@ class Programs:
         qdisc = TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT_PARENT, 0) + wire.attribute(KIND, b"clsact\0")
         # The qdisc may be there, or one by which its owner has classifiers for what is received alone.
         self._change(o, (NEW_QDISC, wire.CREATE, qdisc), (NEW_FILTER, wire.CREATE | wire.REPLACE, classifier))
-        self._found[index] = time.monotonic(), o.digest
 
     def drop(self, o: FastPath, index: int) -> None:
-        self._found.pop(index, None)
         classifier = TCMSG.pack(0, index, NUMBER, INGRESS, INFO) + wire.attribute(KIND, b"bpf\0")
         self._change(o, (DEL_FILTER, 0, classifier), fine=GONE)
 
@@ -118,6 +135,12 @@ class Programs:
         code = self._socket.change(requests).get(len(requests) - 1)
         if code and code not in fine:
             raise KernelError(f"{o}: {words(code)}")
+
+
+def link_of(change: bytes) -> int:
+    """Of which link's qdiscs or classifiers it tells."""
+    _, index, _, _, _ = TCMSG.unpack_from(change)
+    return int(index)
 
 
 def _digest_of(classifier: bytes) -> str | None:

@@ -72,8 +72,8 @@ def switches_of(raw: bytes, dev: str) -> LinkSwitches:
     families = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_AF_SPEC, b""), 0)
     conf4 = _conf(families.get(socket.AF_INET, b""), IFLA_INET_CONF)
     conf6 = _conf(families.get(socket.AF_INET6, b""), IFLA_INET6_CONF)
-    strict, deaf = conf4(RP_FILTER) == 1, conf6(ACCEPT_RA) == 0
-    return LinkSwitches(dev, conf4(ROUTE_LOCALNET) != 0, conf4(PROXY_ARP) != 0, strict, deaf)
+    guarded = conf4(RP_FILTER) == 1 and conf6(ACCEPT_RA) == 0
+    return LinkSwitches(dev, conf4(PROXY_ARP) != 0, conf4(ROUTE_LOCALNET) != 0, guarded)
 
 
 def _conf(family: bytes, kind: int) -> Callable[[int], int]:

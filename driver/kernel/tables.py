@@ -17,6 +17,7 @@ from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
 from driver.plan import Operation, Put
 from driver.state import Address, Object, State, state_of
+from store.ip import IPNetwork
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ class Tables:
         for raw in self._all_routes(0, (wire.MAIN_TABLE,)):
             if not wire.is_ours(raw):
                 yield from wire.read_host_routes(raw)
+
+    def destinations(self) -> Iterator[IPNetwork]:
+        """What is spoken for by routes that are not ours, in whatever table."""
+        raws = self._all_routes(0, (wire.EVERY_TABLE,))
+        return filter(None, (wire.spoken_for(raw) for raw in raws if not wire.is_ours(raw)))
 
     def _all_routes(self, protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
         """Of one protocol, 0 for all, and more where the kernel does not filter."""

@@ -47,10 +47,10 @@ UP, EVERYTHING = 1, 0xFFFFFFFF  # IFF_UP; all flags at once
 TYPE_MASK = 0x3FFF  # the rest of an attribute's type are flags
 
 PROTOCOL = 0x66  # marks our routes
-MAIN_TABLE, LOCAL_TABLE = 254, 255
+EVERY_TABLE, MAIN_TABLE, LOCAL_TABLE = 0, 254, 255
 HOST_SCOPE, LINK_SCOPE, GLOBAL_SCOPE = 254, 253, 0
 METRIC6 = 1024  # IP6_RT_PRIO_USER: of an IPv6 route that names none
-UNICAST, LOCAL, UNREACHABLE = 1, 2, 7  # RTN_*
+UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8  # RTN_*
 ONLINK = 4  # RTNH_F_ONLINK
 NOT_UP = 1 | 16  # RTNH_F_DEAD, RTNH_F_LINKDOWN
 PERMANENT = 0x80  # NUD_PERMANENT
@@ -231,6 +231,14 @@ def _ways(multipath: bytes) -> list[int]:
         (down if flags & NOT_UP else up).append(index)
         at += (max(length, RTNEXTHOP.size) + 3) & ~3
     return up + down
+
+
+def spoken_for(route: bytes) -> IPNetwork | None:
+    """Where a route of any table leads, or forbids to go; None for those that the kernel makes of own addresses."""
+    family, length, _, _, _, _, _, kind, _ = RTMSG.unpack_from(route)
+    if kind not in (UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT):
+        return None
+    return prefix(family, attributes(route, RTMSG.size).get(RTA_DST), length)
 
 
 # neighbours and forwarding entries

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from operations.checks.finding import error, warning
+from operations.checks.store import refusal
 from operations.facts import Facts
 from operations.model import Finding
 
@@ -38,9 +39,8 @@ def kernel_is_as_it_should_be(facts: Facts) -> Iterator[Finding]:
 
 def duties_are_done(facts: Facts) -> Iterator[Finding]:
     for duty, why in facts.failing.items():
-        told = (facts.engine_error is not None and duty in ENGINES_OWN) or (
-            facts.store_error is not None and why.startswith(STORES_OWN)
-        )
+        stores = facts.store_error is not None or refusal(facts) is not None
+        told = (facts.engine_error is not None and duty in ENGINES_OWN) or (stores and why.startswith(STORES_OWN))
         if not told:
             yield error("duty", f"{duty}: {why}", "see the log of flannelpy; it is tried again every few seconds")
 

@@ -1,5 +1,6 @@
 """The store, and this host's lease in it."""
 
+import re
 from collections.abc import Iterator
 
 from ipam.epoch import WATCHED
@@ -8,26 +9,32 @@ from operations.checks.finding import error, warning
 from operations.facts import Facts
 from operations.model import Finding
 
+REFUSED = re.compile(r"Consul at \S+ refused \(")  # store/consul.py
 NEAR = 0.5  # of the lease time without a beat
+CLOCKS = "addresses do not depend on it, certificates and logs do"
 MOST_SKEW = 5.0  # seconds; the store's Date has whole ones
 
 
 def store_answers(facts: Facts) -> Iterator[Finding]:
-    if facts.store_error is None:
-        return
-    if facts.forbidden:
+    refused = facts.store_error if facts.forbidden else refusal(facts)
+    if refused is not None:
         yield error(
             "store",
-            f"the store does not allow this host's token what it needs: {facts.store_error}",
+            f"the store does not allow this host's token what it needs: {refused}",
             "give the token that policy, or start flannelpy with another one in CONSUL_HTTP_TOKEN",
         )
-        return
-    yield error(
-        "store",
-        f"the store is away: {facts.store_error}",
-        f"see that {facts.store} runs and can be reached from here; containers go on meanwhile, with the addresses "
-        "that this host holds",
-    )
+    elif facts.store_error is not None:
+        yield error(
+            "store",
+            f"the store is away: {facts.store_error}",
+            f"see that {facts.store} runs and can be reached from here; containers go on meanwhile, with the addresses "
+            "that this host holds",
+        )
+
+
+def refusal(facts: Facts) -> str | None:
+    """What the store told a duty that wrote something: a token may be good for reading alone."""
+    return next((why for why in facts.failing.values() if REFUSED.match(why)), None)
 
 
 def records_can_be_read(facts: Facts) -> Iterator[Finding]:
@@ -72,5 +79,13 @@ def clocks_agree(facts: Facts) -> Iterator[Finding]:
         yield warning(
             "clock",
             f"this host's clock is {abs(facts.skew):.0f} s {way} the store's",
-            "run a time service on both; addresses do not depend on it, certificates and logs do",
+            f"run a time service on both; {CLOCKS}",
+        )
+    apart = {host: seconds for host, seconds in sorted(facts.clocks.items()) if abs(seconds) > MOST_SKEW}
+    if apart:
+        told = [f"{host} ({abs(s):.0f} s {'ahead' if s > 0 else 'behind'})" for host, s in apart.items()]
+        yield warning(
+            "clock",
+            f"the clocks of this host and of {', '.join(told)} differ",
+            f"run a time service on all hosts; {CLOCKS}",
         )

@@ -214,6 +214,7 @@ def giving(_: Bench) -> Lines:
                 found = allocations(directory / str(threads), threads=threads, count=4000, store=store)
                 yield Row(f"addresses given, {threads} at once", "1/s", [found.per_second], least=PER_SECOND)
                 yield Row(f"one of them, {threads} at once", "ms", [found.p50_ms])
+                yield Row(f"one of them, {threads} at once: 99th percentile", "ms", [found.p99_ms])
             for seconds in (0.0, 0.005):
                 all_of_them = in_a_cluster_of_its_own(agent)
                 own = directory / f"crowd-{seconds}"

@@ -1,7 +1,6 @@
 """A Docker host whose flannelpy is called as dockerd calls it, without dockerd."""
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from tests.lab import unix_http
 from tests.lab.docker_host import PLUGIN_SOCKET, DockerHost
-from tests.memory import family
+from tests.memory import cpu_seconds, family
 
 POOL = "10.242.0.0/18"
 
@@ -37,10 +36,8 @@ class Bed:
         return family(self.host.flannelpy.pid) if self.host.flannelpy else []
 
     def cpu_seconds(self) -> float:
-        """What flannelpy has used so far, which says little of the machine's other work."""
-        stats = [(Path("/proc") / str(pid) / "stat").read_text() for pid in self.processes()]
-        times = [stat.rpartition(")")[2].split()[11:13] for stat in stats]  # utime and stime
-        return sum(int(ticks) for pair in times for ticks in pair) / os.sysconf("SC_CLK_TCK")
+        """What flannelpy has used so far."""
+        return cpu_seconds(self.processes())
 
     def call(self, method: str, body: Mapping[str, Any]) -> tuple[Any, float]:
         """The answer, and the milliseconds it took. One connection per call: flannelpy keeps none open."""

@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Self
 
 from driver.backends import BACKENDS
-from tests.bench.flannel_layout import lay_out
+from tests.bench import flannel_layout, flannel_udp
 from tests.lab.cluster import FLANNELPY, Cluster, side_by_side
 from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.processes import Daemon
 
-HOST, BRIDGE, OVERLAY, FLANNEL = "the hosts' own", "Docker bridge", "Docker overlay", "flannel's layout"
+HOST, BRIDGE, OVERLAY = "the hosts' own", "Docker bridge", "Docker overlay"
+FLANNEL, FLANNEL_UDP = "flannel's layout", "flannel's udp"
 FAST = {backend: f"{backend}, fast path" for backend in ("vxlan", "host-gw")}
 IPERF, SOCKPERF, CONNECTIONS = 5201, 11111, 5202
 CONNECTIONS_PROGRAM = str(Path(__file__).with_name("connections.py"))
@@ -89,6 +90,9 @@ class Ways:
         except CommandFailed as error:
             self.missing.append(f"no {name}: {error.stderr.strip().splitlines()[0]}")
             return
+        except flannel_udp.Unavailable as error:
+            self.missing.append(f"no {name}: {error}")
+            return
         path.client.run("ping", "-c", "1", "-W", "5", path.server.address)
         self.paths.append(path)
         path.serve()
@@ -100,7 +104,8 @@ class Ways:
         ways.add(HOST, lambda: (End(one, one.address), End(other, other.address)))
         ways.add(BRIDGE, lambda: bridge(one))
         ways.add(OVERLAY, lambda: overlay(one, other))
-        ways.add(FLANNEL, lambda: flannel(one, other))
+        ways.add(FLANNEL, lambda: flannel(one, other, "path-flannel", flannel_layout.lay_out))
+        ways.add(FLANNEL_UDP, lambda: flannel(one, other, "path-flannel-udp", flannel_udp.lay_out))
         options: dict[str, tuple[str, ...]] = {backend: ("-o", f"backend={backend}") for backend in BACKENDS}
         options |= {name: (*options[backend], "-o", "fast-path=true") for backend, name in FAST.items()}
         for number, (name, given) in enumerate(options.items()):
@@ -134,9 +139,11 @@ def overlay(one: DockerHost, other: DockerHost) -> tuple[End, End]:
     return container(one, "overlay", "path-overlay"), container(other, "overlay", "path-overlay")
 
 
-def flannel(one: DockerHost, other: DockerHost) -> tuple[End, End]:
-    lay_out(one, other, "path-flannel")
-    return container(one, "flannel", "path-flannel"), container(other, "flannel", "path-flannel")
+def flannel(
+    one: DockerHost, other: DockerHost, name: str, lay_out: Callable[[DockerHost, DockerHost, str], None]
+) -> tuple[End, End]:
+    lay_out(one, other, name)
+    return container(one, name, name), container(other, name, name)
 
 
 def ours(cluster: Cluster, name: str, options: Sequence[str], pool: str) -> tuple[End, End]:

@@ -10,22 +10,28 @@ from tests.lab.docker_host import DockerHost
 def lay_out(one: DockerHost, other: DockerHost, network: str) -> None:
     for number, (host, peer) in enumerate([(one, other), (other, one)], start=1):
         mine, theirs = f"10.252.{number}", f"10.252.{3 - number}"
-        options = {
-            "com.docker.network.bridge.enable_ip_masquerade": "false",
-            "com.docker.network.driver.mtu": str(host.switch.mtu - 50),
-        }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        host.docker("network", "create", "-d", "bridge", "--subnet", f"{mine}.0/24", *words, network)
+        bridge(host, network, f"{mine}.0/24", host.switch.mtu - 50)
+        accept(host, "10.252.0.0/16")
         host.run("sh", "-ec", TUNNEL, "sh", f"{mine}.0", host.address, mac(host))
         host.run("sh", "-ec", PEER, "sh", f"{theirs}.0", peer.address, mac(peer))
+
+
+def bridge(host: DockerHost, network: str, subnet: str, mtu: int) -> None:
+    """Docker's own, without masquerading, as flannel's documentation has dockerd started."""
+    options = {"com.docker.network.bridge.enable_ip_masquerade": "false", "com.docker.network.driver.mtu": str(mtu)}
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    host.docker("network", "create", "-d", "bridge", "--subnet", subnet, *words, network)
+
+
+def accept(host: DockerHost, pool: str) -> None:
+    for direction in ("-s", "-d"):
+        host.run("iptables", "-I", "DOCKER-USER", direction, pool, "-j", "ACCEPT")
 
 
 TUNNEL = """
 ip link add flannel.1 address "$3" type vxlan id 1 dev eth0 local "$2" dstport 8472 nolearning
 ip addr add "$1/32" dev flannel.1
 ip link set flannel.1 up
-iptables -I DOCKER-USER -s 10.252.0.0/16 -j ACCEPT
-iptables -I DOCKER-USER -d 10.252.0.0/16 -j ACCEPT
 """
 PEER = """
 ip neigh add "$1" lladdr "$3" dev flannel.1 nud permanent

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench.bench import Bench
-from tests.bench.datapaths import FAST, FLANNEL, HOST, OVERLAY, DataPath
+from tests.bench.datapaths import FAST, FLANNEL, FLANNEL_UDP, HOST, OVERLAY, DataPath
 from tests.bench.samples import Lines, Note, Row, in_turns, ratio
 from tests.bench.tools import connections, round_trip, stream
 
@@ -30,11 +30,17 @@ FASTER = (
     Wanted(VXLAN, FLANNEL, least=1.15),
     Wanted(HOST_GW, HOST, least=0.9),
     Wanted("host-gw", "vxlan", least=1.2),
-    Wanted("vxlan", OVERLAY),
-    Wanted("vxlan", FLANNEL),
-    Wanted("host-gw", HOST),
+    Wanted("udp", FLANNEL_UDP, least=10),
+    Wanted("vxlan", OVERLAY, least=1.0),
+    Wanted("vxlan", FLANNEL, least=1.15),
+    Wanted("host-gw", HOST, least=0.9),
 )
-SOONER = (Wanted("host-gw", OVERLAY, most=1.0), Wanted("vxlan", OVERLAY, most=1.0), Wanted(VXLAN, OVERLAY))
+SOONER = (
+    Wanted("host-gw", OVERLAY, most=1.0),
+    Wanted("vxlan", OVERLAY, most=1.0),
+    Wanted(VXLAN, OVERLAY, most=1.0),
+    Wanted("udp", FLANNEL_UDP),
+)
 ARTICLE = (Wanted("host-gw", "vxlan"),)
 
 

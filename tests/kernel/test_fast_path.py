@@ -17,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driver.entries import Key
 from driver.errors import KernelError
 from driver.fast_path.program import program
 from driver.fast_path.wanted import MOST, of_links
 from driver.goal import LocalNetwork
 from driver.kernel import bpf
+from driver.kernel.notices import Everything, Notices
 from driver.model import Endpoint, Network
 from driver.plan import Drop, Put
 from driver.state import FastPath
@@ -332,12 +334,30 @@ def test_it_is_found_as_it_was_put(net: Net) -> None:
     assert paths(host).keys() == {"flv00aaaaaaaaa", "flv01aaaaaaaaa", *entrances}
 
 
-def test_one_that_others_took_away_is_missed(net: Net) -> None:
+@pytest.mark.parametrize("taken", [("qdisc", "del", "dev", "{}", "clsact"), ("filter", "del", "dev", "{}", "ingress")])
+def test_one_that_others_took_away_is_missed_and_told_of(net: Net, taken: tuple[str, ...]) -> None:
     host, link = net.hosts[0], "flv00aaaaaaaaa"
-    assert host.run("tc", "qdisc", "del", "dev", link, "clsact").returncode == 0
+    assert link in paths(host)
+    notices = Notices(host.name, Keeping(FastPath(link, "").key))
+    try:
+        assert host.run("tc", *(word.format(link) for word in taken)).returncode == 0
+        while not notices.wait():
+            pass
+    finally:
+        notices.close()
     assert link not in paths(host)
     host.kernel.apply(Put(wanted(host, net.backend, 0)[link]))
     assert link in paths(host)
+
+
+class Keeping(Everything):
+    """Nothing but what has this key."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    def keeps(self, key: Key) -> bool:
+        return key == self._key
 
 
 def test_the_underlays_follows_its_networks_while_packets_flow(two_hosts: Hosts) -> None:

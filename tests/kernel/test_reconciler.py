@@ -351,6 +351,18 @@ def test_the_way_to_other_hosts_is_followed_before_the_next_sweep(listening: Bed
     assert soon(lambda: "local 192.0.2.1" in ip("-d", "link", "show", "fl.7"))
 
 
+def test_an_underlay_that_becomes_too_narrow_for_ipv6_is_told_with_the_figures(bed: Bed) -> None:
+    pool = ip_network("fd77::/64")
+    bed.journal.put_network(replace(NET, pools=(pool,), gateways=(pool[1],), host_addresses=(pool[9],)))
+    bed.host.ip("link", "set", "eth0", "mtu", "1300")
+    bed.reconciler.poke()
+    assert soon(lambda: any("1300, which leaves 1250" in fault for fault in bed.reconciler.faults()))
+    bed.host.ip("link", "set", "eth0", "mtu", "1500")
+    bed.reconciler.settle(["fl.7"])
+    assert bed.reconciler.faults() == []
+    assert "fd77::9" in bed.host.ip("-6", "addr", "show", "dev", "fl.7")
+
+
 def fast_paths(host: NamespaceHost) -> set[str]:
     with Kernel(host.name) as kernel:  # one that remembers nothing
         return {o.dev for o in kernel.read().values() if isinstance(o, FastPath)}

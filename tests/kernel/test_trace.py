@@ -32,6 +32,7 @@ from tests.lab.commands import wait_until
 Hosts = tuple[NamespaceHost, NamespaceHost]
 HERE, THERE = endpoint(0, 0).addresses[0], endpoint(1, 0).addresses[0]
 OTHER = endpoint(1, 1).addresses[0]
+OUTSIDE = "192.0.2.2"  # the other host itself
 
 
 @contextmanager
@@ -230,6 +231,19 @@ def overlap(bed: Bed) -> None:
     bed.one.ip("addr", "add", "10.240.63.1/24", "dev", "eth0")
 
 
+def no_way_out(bed: Bed) -> None:
+    bed.one.ip("route", "del", "default")
+
+
+def outward_drop(bed: Bed) -> None:
+    nft(bed.one, f"type filter hook forward priority 10; ip daddr {OUTSIDE} drop;")
+
+
+def lost_reply(bed: Bed) -> None:
+    """As where nobody masquerades, and the far end knows no way back."""
+    nft(bed.two, f"type filter hook output priority 10; ip daddr {HERE} drop;")
+
+
 FAULTS: list[tuple[Callable[[Bed], None], Callable[[Bed], Any], str, str]] = [
     (foreign_route, Bed.trace, "route", "not of flannelpy takes packets"),
     (foreign_route, Bed.doctor, "overlap", "takes packets for the pool"),
@@ -249,6 +263,11 @@ FAULTS: list[tuple[Callable[[Bed], None], Callable[[Bed], Any], str, str]] = [
     (neighbour, Bed.trace, "host link", "02:00:00:00:00:99"),
     (entry, Bed.trace, "entries", "the kernel lacks: neigh"),
     (overlap, Bed.doctor, "overlap", "10.240.63.0/24 on eth0"),
+    (route_inside, lambda bed: bed.trace(OUTSIDE), "container", f"no route to {OUTSIDE}"),
+    (forwarding, lambda bed: bed.trace(OUTSIDE), "gateway", "forwarding is 0"),
+    (no_way_out, lambda bed: bed.trace("203.0.113.9"), "route", "this host has no route to 203.0.113.9"),
+    (outward_drop, lambda bed: bed.trace(OUTSIDE), "policy", "inet foreign c"),
+    (lost_reply, lambda bed: bed.trace(OUTSIDE), "end to end", f"{OUTSIDE} answers this host, but not cn0"),
     (lambda bed: None, lambda bed: bed.trace("10.240.60.9"), "holder", "no host holds a block"),
     (lambda bed: None, lambda bed: bed.trace("10.240.2.40"), "holder", "has not given the address"),
     (lambda bed: None, lambda bed: bed.trace(OTHER), "network", "networks do not reach each other"),
@@ -272,6 +291,15 @@ def test_where_nothing_is_broken_nothing_is_found(bed: Bed) -> None:
     assert [hop for hop in bed.trace() if hop.state != "ok"] == []
     assert {hop.state for hop in bed.trace(endpoint(1, 0).addresses[1])} <= {"ok", "cannot tell"}
     assert list(bed.doctor()) == []
+
+
+def test_the_way_to_an_address_outside_is_followed(bed: Bed) -> None:
+    told = bed.trace(OUTSIDE)
+    assert [hop.hop for hop in told] == ["network", "container", "gateway", "route", "policy", "end to end"]
+    assert {hop.state for hop in told} == {"ok"}, told
+    silent = bed.trace("203.0.113.9")
+    assert {hop.state for hop in silent[:-1]} == {"ok"}
+    assert (silent[-1].state, "may not answer pings" in silent[-1].says) == ("cannot tell", True)
 
 
 @pytest.mark.parametrize("mtu", [1400, 1500])

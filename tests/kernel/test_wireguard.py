@@ -283,6 +283,10 @@ def test_a_borrowed_address_moves_from_peer_to_peer(hosts: Hosts, tmp_path: Path
     "harm",
     [
         "ip link del DEV",
+        "ip link set DEV down",
+        "ip link set DEV mtu 1300",
+        "ip route del 10.240.2.0/26",
+        "ip route replace 10.240.2.0/26 dev DEV mtu lock 600 proto 102",
         "wg set DEV listen-port 9999",
         "wg set DEV peer PEER remove",
         "wg set DEV peer PEER allowed-ips 10.240.2.0/26,10.0.0.0/8",
@@ -300,6 +304,29 @@ def test_harm_is_healed_in_one_pass(hosts: Hosts, tmp_path: Path, harm: str) -> 
     assert a.settle() == []
     assert b.reaches(a)  # by the other side's doing: its session, if a lost it, must not last
     assert a.reaches(b, 6)
+
+
+def test_a_renamed_device_is_healed_in_one_pass(hosts: Hosts) -> None:
+    """With the kernel's WireGuard it is renamed back, and with wireguard-go there is one process again."""
+    a, b = hosts
+    processes = len(a.processes())
+    for words in (f"{DEV} down", f"{DEV} name lost", "lost up"):
+        a.ip("link", "set", *words.split())
+    assert a.settle()
+    assert a.settle() == []
+    assert b.reaches(a)
+    assert "lost" not in a.ip("link")
+    assert len(a.processes()) == processes
+
+
+def test_a_device_of_which_nothing_is_said_is_left_alone(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = hosts
+    with monkeypatch.context() as patched:
+        patched.setattr(wireguard_tool, "run", lambda *_, **__: "")
+        with pytest.raises(KernelError, match=f"wg show {DEV} dump: nothing was said"):
+            a.settle()
+    assert a.settle() == []
+    assert a.reaches(b)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])

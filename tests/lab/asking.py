@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 from tests.lab.cluster import Container
 from tests.lab.commands import wait_until
@@ -24,15 +25,21 @@ for name in names:
 def ask(container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp") -> str:
     """What a program in the container is told: the code, and what the records say, sorted. `server` may be
     `ADDRESS#PORT`."""
-    code, *told = ask_in_turn(container, name, kind, server=server, transport=transport).split()
-    return " ".join([code, *sorted(told)])
+    [told] = ask_all(container, [name], kind, server=server, transport=transport)
+    code, *said = told.split()
+    return " ".join([code, *sorted(said)])
 
 
-def ask_in_turn(
-    container: Container, name: str, kind: str = "A", *, server: str = "127.0.0.11", transport: str = "udp"
-) -> str:
-    """The same, in the order in which it is told."""
-    return container.tool(sys.executable, "-c", ASK, server, kind, transport, name)[1].strip()
+def ask_all(
+    container: Container,
+    names: Sequence[str],
+    kind: str = "A",
+    *,
+    server: str = "127.0.0.11",
+    transport: str = "udp",
+) -> list[str]:
+    """The same for many names, one after the other and by one program, each in the order in which it is told."""
+    return container.tool(sys.executable, "-c", ASK, server, kind, transport, *names)[1].splitlines()
 
 
 def until(container: Container, name: str, expected: str, kind: str = "A") -> float:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address, ip_network
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from store.codec import encode
 from store.feed import Announcing
@@ -18,6 +18,7 @@ from tests.lab.commands import wait_until
 from tests.lab.consul import Consul, ConsulRefused
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
+from tests.lab.machine import Machine
 from tests.lab.processes import Daemon
 from tests.lab.snapshot import Snapshot, differences
 
@@ -116,10 +117,21 @@ def caller_in(answer: str) -> str:
     return found[1] if found else ""
 
 
+class Source(Protocol):
+    """Where pings come from: a container, by a process of it that its machine knows."""
+
+    @property
+    def host(self) -> Machine: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def pid(self) -> str: ...
+
+
 class PingStream:
     """A ping every 10 ms while the block runs; what went wrong is asked for afterwards."""
 
-    def __init__(self, source: Container, address: str) -> None:
+    def __init__(self, source: Source, address: str) -> None:
         self._source, self._address = source, address
         self._log = source.host.directory / f"ping-{source.name}-{address}.log"
 
@@ -146,7 +158,7 @@ class PingStream:
 
     def _await(self, what: str, enough: int, timeout: float) -> None:
         wait_until(
-            f"{what} to {self._source}'s pings of {self._address}",
+            f"{what} to {self._source.name}'s pings of {self._address}",
             lambda: len(self.answered()) >= enough,
             timeout=timeout,
             tail=self._ping.tail,

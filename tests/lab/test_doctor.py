@@ -4,6 +4,7 @@ One cluster for all faults, one fault at a time, each undone afterwards. Only fa
 repairs within seconds needs no naming."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,13 +241,43 @@ def engine_away(bed: Bed) -> Undo:
     return lambda: bed.one.run("mv", "/run/docker.sock.away", "/run/docker.sock")
 
 
-def forbidden(bed: Bed) -> Undo:
-    def put(rules: str) -> None:
-        body = {"Name": bed.policy["Name"], "Rules": rules}
-        bed.cluster.consul.api("PUT", f"/v1/acl/policy/{bed.policy['ID']}", body)
+def allow(bed: Bed, rules: str) -> None:
+    """The hosts' token that, and nothing else."""
+    body = {"Name": bed.policy["Name"], "Rules": rules}
+    bed.cluster.consul.api("PUT", f"/v1/acl/policy/{bed.policy['ID']}", body)
 
-    put("")
-    return lambda: put(RULES)
+
+def forbidden(bed: Bed) -> Undo:
+    allow(bed, "")
+    return lambda: allow(bed, RULES)
+
+
+def read_only(bed: Bed) -> Undo:
+    allow(bed, RULES.replace("write", "read"))
+    return lambda: allow(bed, RULES)
+
+
+def unknown_token(bed: Bed) -> Undo:
+    bed.restart(bed.one, CONSUL_HTTP_TOKEN="11111111-2222-3333-4444-555555555555")
+    return lambda: bed.restart(bed.one)
+
+
+STRANGER = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+    stranger.bind(("172.31.0.99", 0))
+    for _ in range(600):
+        stranger.sendto(bytes([8]) + bytes(63), (sys.argv[1], 8479))
+        time.sleep(0.1)
+"""
+
+
+def stranger(bed: Bed) -> Undo:
+    """A host that is no peer sends to the tunnel's port."""
+    bed.two.run("ip", "addr", "add", "172.31.0.99/24", "dev", "eth0")
+    sends = f"{sys.executable} -I -c '{STRANGER}' {bed.one.address} >/dev/null 2>&1 & echo $!"
+    pid = str(bed.two.run("sh", "-c", sends)).strip()
+    return lambda: bed.two.run("sh", "-c", f"kill {pid}; ip addr del 172.31.0.99/24 dev eth0")
 
 
 def peers_plugin_down(bed: Bed) -> Undo:
@@ -325,6 +356,9 @@ FAULTS = [
     (wrong_neighbour, Bed.trace, "host link", "02:00:00:00:00:99"),
     (engine_away, Bed.doctor, "engine", "does not answer"),
     (forbidden, Bed.doctor, "store", "does not allow this host's token"),
+    (read_only, Bed.doctor, "store", "does not allow this host's token"),
+    (unknown_token, Bed.doctor, "store", "does not allow this host's token"),
+    (stranger, Bed.doctor, "strangers", "tunnel packets came from no peer"),
     (nothing, lambda bed: bed.trace("10.240.60.9"), "holder", "nobody has 10.240.60.9"),
     (nothing, lambda bed: bed.trace("apart"), "network", "networks do not reach each other"),
     (peers_plugin_down, Bed.doctor, "silent host", "no sign of life"),
@@ -353,14 +387,13 @@ def test_the_cause_is_named(
     bed: Bed, fault: Callable[[Bed], Undo], ask: Callable[[Bed], Answer], where: str, says: str
 ) -> None:
     found: Answer = []
+    causes = {each[2] for each in FAULTS if each[:2] == (fault, ask)}  # of a store that is away, the lease is another
 
-    # The first hop that is wrong is the cause.
+    # What is found first is the cause.
     def named() -> bool:
         found[:] = ask(bed)
-        cause_first = bool(found) and found[0].get("hop", where) == where
-        return cause_first and any(
-            where == each.get("hop", each.get("check")) and says in each["says"] for each in found
-        )
+        told = [(each.get("hop") or each["check"], each["says"]) for each in found]
+        return bool(told) and told[0][0] in causes and any(name == where and says in said for name, said in told)
 
     with broken(bed, fault):
         wait_until(f"{where}: {says}", named, timeout=3 * TTL, tail=lambda: json.dumps(found, indent=1))

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from driver.reconciler import INSISTENT
 from tests.lab.cluster import POOL, POOL6, Cluster, Container, Keeper
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
@@ -15,7 +16,7 @@ from tests.lab.lab import Lab
 from tests.promises import best_of
 
 PROMISE = 1.0  # seconds; mostly it is less than half of that
-MARGIN = 1.0  # for a machine that is busy
+MARGIN = 1.0  # where the kernel takes its time (for a link that goes down), programs are run, or other hosts follow
 SWEEP = 10.0  # seconds until all is looked at though nobody told of a change
 FOLLOWED = 5.0  # seconds until the others send to a host's new address; 2.5 where nothing else is done
 NETWORKS = {"vxlan": (POOL, POOL6), "host-gw": ("10.241.0.0/18", "fd78::/64")}
@@ -29,7 +30,7 @@ EVERYWHERE = [
     "ip neigh add {stranger} lladdr 02:00:00:00:00:99 dev {dev} nud permanent",
     "ip route del {block}",
     "ip -6 route del {block6}",
-    "ip route replace {block} via 172.31.0.1 dev eth0 proto 102",
+    "ip route replace {block} via 172.31.0.1 dev eth0",
     "ip route add {stranger}/32 via 172.31.0.1 dev eth0 proto 102",
     "ip route del unreachable {pool}",
     "ip link set {dev} down",
@@ -44,10 +45,12 @@ EVERYWHERE = [
 ]
 TUNNEL = [
     "ip neigh del {hop} dev {dev}",
-    "ip neigh replace {hop} lladdr 02:00:00:00:00:99 dev {dev} nud permanent",
+    "ip neigh replace {hop} lladdr 02:00:00:00:00:99 dev {dev} nud reachable",
     "bridge fdb del {mac} dev {dev} dst {peer}",
     "bridge fdb replace {mac} dev {dev} dst 172.31.0.1",
+    "bridge fdb replace {mac} dev {dev} dst {peer} port 9999",
     "bridge fdb add 02:00:00:00:00:99 dev {dev} dst 172.31.0.1",
+    "ip link set {dev} type vxlan learning ttl 1",
     "ip link set {dev} type vxlan local 172.31.0.99",
     "ip link set {pair} name lost",
 ]
@@ -55,7 +58,7 @@ HARM = [("vxlan", harm) for harm in [*EVERYWHERE, *TUNNEL]] + [("host-gw", harm)
 
 OURS = """cd /sys/class/net; grep . fl.*/mtu fl.*/address fl.*/flags flv*/mtu flv*/flags; ls -d lost
 ip -br addr | grep '^flv*[.@0-9a-f]' | sed 's/@[^ ]*//; s/fe80::[^ ]*//'; bridge -d fdb show | grep 'dev fl[.]'
-ip -d link show type vxlan | grep -o 'vxlan id .* dstport [0-9]*'
+ip -d link show type vxlan | grep -o 'vxlan id .* ageing'
 ip route show proto 102; ip -6 route show proto 102; ip neigh show nud permanent"""
 
 
@@ -142,9 +145,12 @@ def test_harm_is_repaired_within_a_second(
         )
         took = time.monotonic() - began
         wait_until("packets to pass", partial(reached, web), timeout=30)
+        if took > PROMISE:
+            time.sleep(INSISTENT)  # who replaces a route again at once is not fought with
         return took
 
-    times[f"{backend}: {typed.splitlines()[0]}"] = best_of(repaired, PROMISE + MARGIN)
+    bound = PROMISE + MARGIN if harm.startswith("ip link") else PROMISE
+    times[f"{backend}: {typed.splitlines()[0]}"] = best_of(repaired, bound, tries=5)
 
 
 def ours(host: DockerHost) -> set[str]:
@@ -164,6 +170,8 @@ def words_of(text: str) -> set[str]:
         "ip6tables -F FORWARD",
         "nft flush chain inet flannelpy within",
         "nft delete table inet flannelpy",
+        "sysctl -qw net.ipv4.ip_forward=0",
+        "sysctl -qw net.ipv6.conf.all.forwarding=0",
     ],
 )
 def test_rules_are_repaired_within_a_second(webs: dict[str, Web], times: dict[str, float], harm: str) -> None:
@@ -180,9 +188,9 @@ def test_rules_are_repaired_within_a_second(webs: dict[str, Web], times: dict[st
 
 
 def our_rules(host: DockerHost) -> str:
-    """Those in Docker's tables that bear our name, and our table."""
-    listed = "iptables -S | grep flannelpy; ip6tables -S | grep flannelpy; nft -s list table inet flannelpy; true"
-    return host.run("sh", "-c", listed)
+    """Those in Docker's tables that bear our name, our table, and whether they are asked at all."""
+    listed = "iptables -S | grep flannelpy; ip6tables -S | grep flannelpy; nft -s list table inet flannelpy"
+    return host.run("sh", "-c", f"{listed}; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding")
 
 
 @pytest.mark.alone

@@ -54,6 +54,15 @@ def test_an_address_moves_between_hosts_in_a_network_of_another_driver(cluster: 
     assert other.address_of("second", "lan") == address
 
 
+def test_networks_with_a_name_of_their_own_may_have_the_same_subnet_and_addresses(cluster: Cluster) -> None:
+    for host, name in zip(cluster.hosts, ("left", "right"), strict=True):
+        host.docker("network", "create", "-d", "bridge", *IPAM, "--ipam-opt", f"network={name}", "lan")
+        host.run_container("first", "--network", "lan", "--ip", "10.77.0.7")
+        assert host.address_of("first", "lan") == "10.77.0.7"
+        said = host.docker_refused("run", "--rm", "--network", "lan", "--ip", "10.77.0.7", "lab/busybox", "true")
+        assert "already in use on this host" in said
+
+
 def test_the_same_aux_address_serves_every_host_and_no_container(cluster: Cluster) -> None:
     one, other = cluster.hosts
     router = "10.77.0.5"

@@ -48,7 +48,8 @@ def test_no_loss_of_consul_servers_frees_anything(cluster: Cluster) -> None:
         leader.start()
         cluster.consul.wait_leader()
 
-        follower = next(s for s in cluster.consul.servers if s is not cluster.consul.leader())
+        leader = cluster.consul.leader()
+        follower = next(server for server in cluster.consul.servers[1:] if server is not leader)  # a host's own
         cluster.lab.partition([follower.number], [s.number for s in cluster.consul.servers if s is not follower])
         new += cluster.run_everywhere(1, "web", first=4)
         cluster.lab.heal()
@@ -99,6 +100,9 @@ def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_l
     assert f"address in use here may be in use elsewhere, too address={lost.address}" in log
     named = f"container lost on network web has address {lost.address}, which this host no longer holds"
     wait_until("the container to be named", lambda: named in away.flannelpy_log(), timeout=90)
+    with pytest.raises(CommandFailed) as doctor:
+        away.flannelpy_command("doctor")
+    assert named in doctor.value.stdout
     here.docker("rm", "-f", *(container.name for container in taken[5:]))
     away.docker("rm", "-f", "lost")
     new = [cluster.run(away, f"n{number}", "web") for number in range(3)]
@@ -131,12 +135,23 @@ def test_a_consul_that_is_emptied_under_running_containers_gives_nothing_twice(c
         wait_until("new pools", lambda: cluster.hosts[0].docker_ok(*create), timeout=2 * FORGIVING, every=1)
         new += cluster.run_everywhere(1, "web", first=4)
         assert set(cluster.consul.keys("flannelpy/pools/")) >= before
+        wait_until("all addresses to be told again", lambda: told_of(cluster) >= addresses_of(*old, *new), timeout=20)
         stream.await_more(100)
     assert stream.lost() == []
     addresses = [container.address for container in [*old, *new]]
     assert len(set(addresses)) == len(addresses) == 8
     assert "block lost" not in "".join(host.flannelpy_log() for host in cluster.hosts)
     expect_reached(cluster, [*old, *new])
+
+
+def told_of(cluster: Cluster) -> set[str]:
+    """The addresses of which Consul says who has them."""
+    keys = cluster.consul.keys("flannelpy/leases/")
+    return {address for key in keys for address in cluster.consul.api("GET", f"/v1/kv/{key}?raw")["given"]}
+
+
+def addresses_of(*containers: Container) -> set[str]:
+    return {container.address for container in containers}
 
 
 @pytest.mark.timeout(240)

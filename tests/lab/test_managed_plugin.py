@@ -31,6 +31,8 @@ def test_the_managed_plugin_from_its_build_to_its_removal(cluster: Cluster, tmp_
     assert sum(path.lstat().st_size for path in plugin.rglob("*")) < LARGEST * 1e6
     packages = (plugin / "rootfs/usr/share/debian-packages").read_text()
     assert {"python3", "nftables"} <= {line.split("\t")[0] for line in packages.splitlines()}
+    programs = {path.name for path in plugin.glob("rootfs/usr/bin/*")}
+    assert programs & {"python3", "cc", "gcc", "ld", "as", "make"} == {"python3"}
 
     settings = {"FLANNELPY_STORE": cluster.consul.url}
     no_tun = {"tun.path": "/dev/null"}

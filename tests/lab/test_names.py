@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from tests.lab.answers import answers
-from tests.lab.asking import ASK, RESOLVER, ask, ask_in_turn, until
+from tests.lab.asking import RESOLVER, ask, ask_all, until
 from tests.lab.cluster import Cluster, Container, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.compose import shop
@@ -53,11 +53,6 @@ def cluster(hosts: Cluster) -> Iterator[Cluster]:
     yield hosts
     hosts.clean()
     hosts.expect_nothing_left()
-
-
-def ask_all(container: Container, names: list[str]) -> dict[str, str]:
-    told = container.tool(sys.executable, "-c", ASK, "127.0.0.11", "A", "udp", *names)[1].splitlines()
-    return dict(zip(names, told, strict=True))
 
 
 def heard_soon(
@@ -172,13 +167,13 @@ def test_names_of_containers_on_all_hosts(cluster: Cluster) -> None:
 def answers_take_turns_and_come_from_all_hosts(cluster: Cluster, ann: Container, shops: list[Container]) -> None:
     """With one of the name on the asker's own host, Docker itself answers with that one, and `.flannelpy` with all."""
     everybody = sorted(shop.address for shop in shops)
-    turns = {ask_in_turn(ann, "shop") for _ in range(20)}
+    turns = set(ask_all(ann, ["shop"] * 20))
     assert turns == {f"NOERROR {' '.join(turn)}" for turn in (everybody, reversed(everybody))}
     local = cluster.run(ann.host, "sue", "web", "--network-alias", "shop")
     everybody = sorted([local.address, *everybody])
     until(ann, "shop.flannelpy", f"NOERROR {' '.join(everybody)}")
     assert ask(ann, "shop") == f"NOERROR {local.address}"
-    first = {ask_in_turn(ann, "shop.flannelpy").split()[1] for _ in range(30)}
+    first = {told.split()[1] for told in ask_all(ann, ["shop.flannelpy"] * 30)}
     assert first == set(everybody)
     ann.host.docker("rm", "-f", "sue")
     until(ann, "shop", f"NOERROR {' '.join(sorted(shop.address for shop in shops))}")
@@ -265,7 +260,7 @@ def start_and_end_many(cluster: Cluster) -> None:
         missing = {container.name: f"NOERROR {container.address}" for container in containers}
         deadline = time.monotonic() + 30
         while missing and time.monotonic() < deadline:
-            answers = ask_all(asking, list(missing))
+            answers = dict(zip(missing, ask_all(asking, list(missing)), strict=True))
             missing = {name: right for name, right in missing.items() if answers[name] != right}
         assert not missing
     forget_all_but_one(cluster, containers)
@@ -281,7 +276,7 @@ def forget_all_but_one(cluster: Cluster, containers: list[Container]) -> None:
 
     side_by_side(remove, cluster.hosts)
     names = [f"{container.name}.flannelpy" for container in gone]
-    wait_until("no name to be left", lambda: set(ask_all(left, names).values()) == {"NXDOMAIN"}, timeout=10)
+    wait_until("no name to be left", lambda: set(ask_all(left, names)) == {"NXDOMAIN"}, timeout=10)
 
 
 def reverse(address: str) -> str:

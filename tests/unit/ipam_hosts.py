@@ -128,6 +128,7 @@ class Host:
     alone: bool = False  # the store is its own
     away: tuple[float, str] | None = None  # what its breaker says
     pause: Callable[[float], None] = lambda _: None  # while a request waits for another host
+    patience: float = PATIENCE  # seconds, of a clock that goes on by a TICK with each look at it
 
     def __post_init__(self) -> None:
         self.line = Line(self.cluster, self.name)
@@ -139,7 +140,7 @@ class Host:
             self.line, self.disk, self.name, self.ttl, self.clock, alone=self.alone, away=lambda: self.away
         )
         pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
-        lending = Lending(self.line, self.name, self.tenancy, PATIENCE, count(step=TICK).__next__, 0.0)
+        lending = Lending(self.line, self.name, self.tenancy, self.patience, count(step=TICK).__next__, 0.0)
         self.commons = Commons(self.line, pools, self.tenancy)
         self.journal = Journal(self.disk, self.clock.wall)
         routed, clock = self.routed.__contains__, self.clock.wall

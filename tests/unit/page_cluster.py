@@ -7,6 +7,8 @@ from ipaddress import ip_network
 from itertools import islice
 from typing import cast
 
+from flask import Flask
+
 from operations.metrics import Metrics
 from operations.model import (
     Container,
@@ -112,8 +114,14 @@ class Cluster:
 
 @contextmanager
 def served(cluster: Cluster) -> Iterator[str]:
+    with listening(build_app(cast(Observer, cluster), Metrics())) as url:
+        yield url
+
+
+@contextmanager
+def listening(app: Flask) -> Iterator[str]:
     [port] = free_ports(1)
-    server = WebServer(build_app(cast(Observer, cluster), Metrics()), ("127.0.0.1", port))
+    server = WebServer(app, ("127.0.0.1", port))
     server.start()
     assert not server.fault
     try:

@@ -73,6 +73,17 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
     promtool("test", "rules", Path(__file__).with_name("alerts_test.yml"))
 
 
+def test_prometheus_understands_each_question_of_the_dashboard(tmp_path: Path) -> None:
+    """As rules, which promtool reads; what Grafana fills in is filled in."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    filled = [expr.replace("$host", ".*").replace("$__rate_interval", "5m") for expr in asked]
+    rules = [{"record": f"dashboard:{number}", "expr": expr} for number, expr in enumerate(filled)]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert len(rules) > 10
+    promtool("check", "rules", tmp_path / "rules.yml")
+
+
 def test_prometheus_takes_the_scrape_configuration_with_the_alerts(tmp_path: Path) -> None:
     """And where a flannelpy listens that was not told otherwise."""
     config = SCRAPE.read_text()

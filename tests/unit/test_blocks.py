@@ -1,6 +1,7 @@
 """Arithmetic of pools and blocks."""
 
-from ipaddress import ip_address, ip_network
+import time
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -74,19 +75,7 @@ def test_a_range_is_served_from_the_blocks_that_it_touches() -> None:
     first = blocks.free_block(pool, 26, [], "h", part)
     assert first in [ip_network("10.240.3.128/26"), ip_network("10.240.3.192/26")]
     tiny = ip_network("10.240.3.130/31")
-    block = blocks.free_block(pool, 26, [], "h", tiny)
-    assert block == ip_network("10.240.3.128/26")
-    assert blocks.free_address(pool, block, [], {}, tiny) == ip_address("10.240.3.130")
-    assert blocks.free_address(pool, block, list(tiny), {}, tiny) is None
-
-
-def test_an_address_never_used_comes_before_one_that_rested_and_that_which_rested_longest_first() -> None:
-    pool = block = ip_network("10.240.0.0/29")
-    five = [ip_address(f"10.240.0.{n}") for n in range(1, 6)]
-    rested = {five[0]: 20.0, five[1]: 10.0, five[2]: 30.0}
-    assert blocks.free_address(pool, block, five[3:4], rested) == five[4]
-    last = ip_address("10.240.0.6")
-    assert blocks.free_address(pool, block, [*five[3:], last], rested) == five[1]
+    assert blocks.free_block(pool, 26, [], "h", tiny) == ip_network("10.240.3.128/26")
 
 
 def test_first_and_last_of_an_ipv4_pool_are_not_for_hosts() -> None:
@@ -102,3 +91,26 @@ def test_an_automatic_pool_overlaps_nothing_in_use() -> None:
     used = [ip_network("10.224.0.0/20"), ip_network("10.224.65.0/24"), ip_network("fd00::/8")]
     assert blocks.free_pool(ranges, used) == ip_network("10.224.128.0/18")
     assert blocks.free_pool(ranges, [ip_network("10.0.0.0/8")]) is None
+
+
+small_prefixes = st.builds(
+    lambda number, length: ip_network((0x0A000000 + (number >> (32 - length) << (32 - length)), length)),
+    st.integers(0, 4095),
+    st.integers(18, 32),
+)
+
+
+@given(st.lists(small_prefixes, max_size=12), st.integers(20, 30))
+def test_no_free_pool_is_passed_over(used: list[IPNetwork], length: int) -> None:
+    outer = ip_network("10.0.0.0/20")
+    free = (pool for pool in outer.subnets(new_prefix=length) if not any(pool.overlaps(other) for other in used))
+    assert blocks.free_pool([(outer, length)], used) == next(free, None)
+
+
+def test_a_free_pool_among_very_many_is_found_at_once() -> None:
+    wide = ip_network("10.0.0.0/8")
+    used = [ip_network((0x0A000000 + 16 * number, 28)) for number in range(1 << 14)]
+    began = time.process_time()
+    assert blocks.free_pool([(wide, 28)], [*used, ip_network("10.4.0.0/16")]) == ip_network("10.5.0.0/28")
+    assert blocks.free_pool([(wide, 28)], used) == ip_network("10.4.0.0/28")
+    assert time.process_time() - began < 2

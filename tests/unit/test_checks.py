@@ -32,6 +32,7 @@ HEALTHY = Facts(
     forbidden=False,
     faulty=(),
     skew=0.4,
+    clocks={"h2": -0.2},
     lease=LeaseState(600.0, 20.0, ""),
     silent={},
     engine_error=None,
@@ -56,6 +57,7 @@ HEALTHY = Facts(
     bad_checksums=0,
     disk=(50 << 30, 100 << 30),
 )
+READ_ONLY = "Consul at consul://x refused (Permission denied): see that the token exists and allows"
 DROP = Drop("ip filter FORWARD", "the policy drop", certain=True)
 
 
@@ -67,12 +69,18 @@ def test_where_all_is_well_nothing_is_said() -> None:
     ("change", "check", "says"),
     [
         ({"store_error": "refused", "forbidden": True}, "store", "does not allow"),
+        ({"failing": {"beat": READ_ONLY, "publish": READ_ONLY}}, "store", READ_ONLY),
         ({"store_error": "no route"}, "store", "the store is away: no route"),
         ({"faulty": ("pools/10.240.0.0-18/blocks/x",)}, "record", "pools/10.240.0.0-18/blocks/x in the store"),
         ({"lease": LeaseState(600.0, 301.0, "")}, "lease", "301 s ago and lasts 600 s"),
         ({"lease": LeaseState(600.0, 700.0, "too long")}, "lease", "has lapsed"),
         ({"lease": LeaseState(600.0, 20.0, "", retelling=True)}, "store", "the hosts are telling it again"),
         ({"skew": -60.0}, "clock", "60 s behind"),
+        (
+            {"clocks": {"h2": 0.1, "h3": -90.4, "h4": 7.0}},
+            "clock",
+            "h3 (90 s behind), h4 (7 s ahead)",
+        ),
         ({"engine_error": "the Docker Engine does not answer"}, "engine", "does not answer"),
         ({"disk": (100 << 20, 100 << 30)}, "disk", "100 MiB left"),
         ({"faults": ("fl.7: no",)}, "kernel", "fl.7: no"),

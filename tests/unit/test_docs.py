@@ -1,8 +1,10 @@
 """The documentation is true to the code: no option, label, test or page that is not there, and none left out."""
 
 import re
-from dataclasses import fields
+import tomllib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from click.testing import CliRunner
@@ -11,8 +13,10 @@ from cluster.services import LABEL
 from driver import options
 from driver.backends import BACKENDS
 from ipam import options as ipam_options
+from operations.model import Address, Diagnosis, Host, Network, Status, TraceAnswer
 from plugin.cli import main
 from plugin.settings import Settings
+from tests.systemd import readme
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,6 +88,41 @@ def test_troubleshooting_has_each_finding_and_each_hop() -> None:
     assert [name for name in named if f"`{name}`" not in page] == []
 
 
+JSON = {
+    "status": Status,
+    "hosts": Host,
+    "networks": Network,
+    "addresses": Address,
+    "trace": TraceAnswer,
+    "doctor": Diagnosis,
+}
+
+
+def names_in(kind: Any) -> set[str]:
+    """Of a class's fields, and of those within."""
+    found = set[str]()
+    for name, about in get_type_hints(kind).items():
+        parts = [part for each in (about, *get_args(about)) for part in (each, *get_args(each)) if is_dataclass(part)]
+        found |= {name}.union(*map(names_in, parts))
+    return found
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_the_names_in_json_are_those_that_are_documented(command: str) -> None:
+    page = (ROOT / "docs/commands.md").read_text()
+    found = re.search(rf"^\* `{command}`: (.*?)^(?:\*|#)", page, re.MULTILINE | re.DOTALL)
+    assert found
+    assert names_in(JSON[command]) <= set(re.findall(r"`(\w+)`", found[1]))
+    listed = re.split(r"[.;]\s", found[1])[0]  # what comes after explains values, too
+    assert set(re.findall(r"`(\w+)`", listed)) <= names_in(JSON[command])
+
+
+def test_the_readme_names_the_version_that_this_is() -> None:
+    """The one place is pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert re.findall(r"This is version (\S+?),? ", (ROOT / "README.md").read_text()) == [project["version"]]
+
+
 def test_completion_is_documented_as_each_shell_needs_it() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     assert '`eval "$(_FLANNELPY_COMPLETE=bash_source flannelpy)"`' in page
@@ -103,6 +142,13 @@ def test_every_command_that_the_documentation_types_is_there_with_its_options() 
         assert command, words
         known = {option for each in (command, main) for param in each.params for option in param.opts}
         assert {word.strip("[]") for word in words if word.strip("[").startswith("--")} <= known, words
+
+
+def test_the_commands_that_are_typed_on_machines_with_systemd_are_there() -> None:
+    """Those tests take minutes, and are not run as often as the README changes."""
+    assert "flannelpy install" in readme.block("### As a service", "apt install")
+    for beginning in ("docker network create", "docker run -d", "docker run --rm"):
+        assert readme.block("## A first network", beginning)
 
 
 def test_every_setting_that_the_documentation_names_is_there() -> None:

@@ -1,6 +1,8 @@
 """One topic is followed, and an outage of the store is none of the news but its end is."""
 
 import queue
+import threading
+import time
 
 import pytest
 
@@ -10,6 +12,7 @@ from store.feed import Announcing
 from store.interface import ABSENT, Put, Snapshot, StoreUnavailable
 from store.memory import MemoryStore
 from store.records import NETWORKS
+from tests.lab.commands import wait_until
 
 
 class Flaky(MemoryStore):
@@ -41,6 +44,33 @@ def test_changes_and_the_end_of_an_outage_are_told_and_the_last_answer_is_kept()
     finally:
         watch.stop()
         store.close()
+
+
+def test_a_loop_comes_round_while_the_store_is_away_and_stands_still_while_a_listener_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cluster.following.SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr("cluster.following.LONGEST_PAUSE", 0.01)
+    store, told, goes_on = MemoryStore(), threading.Event(), threading.Event()
+
+    def hang(_: Changes) -> None:
+        told.set()
+        goes_on.wait(10)
+
+    following = Following(store, "h1", NETWORKS, hang)
+    following.start()
+    try:
+        assert told.wait(5)
+        time.sleep(0.3)
+        assert following.idle() >= 0.3
+        store.close()  # from now on it does not answer
+        goes_on.set()
+        wait_until("the loop to come round", lambda: following.idle() < 0.2, timeout=10)
+        time.sleep(0.3)
+        wait_until("the loop to come round again", lambda: following.idle() < 0.2 <= following.age(), timeout=10)
+    finally:
+        goes_on.set()
+        following.stop()
 
 
 def test_what_a_listener_failed_to_hear_is_told_again_with_what_came_since(

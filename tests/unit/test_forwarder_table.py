@@ -64,7 +64,7 @@ AFTER = (Peer("a", "192.0.2.1", ("10.0.0.0/26",)), Peer("b", "192.0.2.2", ("10.0
 
 @pytest.mark.parametrize("order", list(permutations(AFTER)))
 def test_a_block_that_moves_is_with_its_new_peer_whoever_is_told_of_first(order: tuple[Peer, ...]) -> None:
-    tunnel = Tunnel(Link("fl.7", 7), -1, 8478)
+    tunnel = Tunnel(Link("fl.7", 7), 0, 8478)
     for peer in (*BEFORE, *order):
         tunnel.put(peer)
     assert reached(tunnel) == ["192.0.2.1", "192.0.2.2", "192.0.2.2"]
@@ -74,7 +74,7 @@ def test_a_block_that_moves_is_with_its_new_peer_whoever_is_told_of_first(order:
 
 
 def test_a_host_of_another_name_at_the_same_address_takes_over() -> None:
-    tunnel = Tunnel(Link("fl.7", 7), -1, 8478)
+    tunnel = Tunnel(Link("fl.7", 7), 0, 8478)
     for peer in (*BEFORE, Peer("c", BEFORE[0].address, BEFORE[0].blocks)):
         tunnel.put(peer)
     tunnel.drop("a")
@@ -84,7 +84,7 @@ def test_a_host_of_another_name_at_the_same_address_takes_over() -> None:
 
 def test_a_peer_may_send_from_another_address_than_it_is_reached_at() -> None:
     """Two behind NAT may have the same one there: each is told by what its packets come from, inside."""
-    tunnel, inside = Tunnel(Link("fl.7", 7), -1, 8478), ("172.20.0.5", 8478)
+    tunnel, inside = Tunnel(Link("fl.7", 7), 0, 8478), ("172.20.0.5", 8478)
     tunnel.put(Peer("a", "192.0.2.1", ("10.0.0.0/26",), ("172.20.0.5",)))
     tunnel.put(Peer("b", "192.0.2.2", ("10.0.1.0/26",), ("172.20.0.5",)))
     tunnel.put(Peer("c", "192.0.2.3", ("10.0.0.64/26",)))
@@ -97,7 +97,7 @@ def test_a_peer_may_send_from_another_address_than_it_is_reached_at() -> None:
 
 def test_one_more_peer_costs_no_more_with_thousands() -> None:
     """5,000 take 0.1 s; they took minutes when each made the table anew."""
-    tunnel, began = Tunnel(Link("fl.7", 7), -1, 8478), time.monotonic()
+    tunnel, began = Tunnel(Link("fl.7", 7), 0, 8478), time.monotonic()
     for number in range(5000):
         tunnel.put(Peer(f"h{number}", "192.0.2.1", (f"{IPv4Address((10 << 24) + (number << 6))}/26",)))
     assert time.monotonic() - began < 10

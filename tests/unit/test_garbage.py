@@ -11,7 +11,7 @@ import pytest
 
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import Attached, EngineNetwork, read_network
-from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, Ours, find
+from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, Ours, find
 from driver.model import Endpoint, Network
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease
 from ipam.model import PoolId
@@ -79,6 +79,13 @@ def test_what_is_young_or_reserved_or_rests_is_kept() -> None:
     assert texts(leases(old), ENGINE, now=YOUNG) == []
     assert texts(leases(replace(old, released=5.0)), ENGINE) == []
     assert texts(leases(old), replace(ENGINE, reserved=frozenset({ip_address("10.240.1.9")}))) == []
+
+
+def test_a_leak_in_a_space_of_its_own_is_freed_there() -> None:
+    lan = {("lan", POOL): {ip_address("10.240.1.9"): Lease(str(POOL_ID), ENDPOINT)}}
+    [leak] = find(replace(OURS, leases=lan), [ENGINE], 1e6)
+    assert isinstance(leak, LeakedAddress)
+    assert str(leak.pool_id) == f"lan@{POOL}"
 
 
 class Freed:

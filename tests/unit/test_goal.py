@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.backends.vxlan import vtep_mac
-from driver.goal import LocalNetwork, goal
+from driver.goal import LocalNetwork, goal, too_narrow
 from driver.model import Endpoint, Network
 from driver.plan import plan
 from driver.state import EndpointLink, LinkState, Object, state_of
 from driver.view import View
 from store import records
 from store.codec import encode
+from store.ip import IPNetwork
 
 POOL, POOL6 = ip_network("10.240.0.0/18"), ip_network("fd77::/64")
 UNDERLAY = Underlay(
@@ -145,6 +146,23 @@ def test_both_ends_of_a_pair_keep_the_mtu_they_were_made_with() -> None:
         assert found["state", ENDPOINT.host_link] == LinkState(ENDPOINT.host_link, mtu)
 
 
+@pytest.mark.parametrize(
+    ("backend", "pools", "least"),
+    [("vxlan", (POOL, POOL6), 1330), ("wireguard", (POOL6,), 1360), ("vxlan", (POOL,), 118)],
+)
+def test_an_underlay_too_narrow_for_the_networks_addresses_is_told_with_the_figures(
+    backend: str, pools: tuple[IPNetwork, ...], least: int
+) -> None:
+    network = replace(NET, backend=backend, pools=pools)
+    assert too_narrow(network, replace(UNDERLAY, mtu=least)) is None
+    leaves = {1330: "1279 to containers with backend vxlan, and IPv6 needs 1280"}
+    leaves |= {1360: "1279 to containers with backend wireguard, and IPv6 needs 1280"}
+    leaves |= {118: "67 to containers with backend vxlan, and IPv4 needs 68"}
+    assert too_narrow(network, replace(UNDERLAY, mtu=least - 1)) == (
+        f"the MTU of eth0 is {least - 1}, which leaves {leaves[least]}; give eth0 a larger MTU"
+    )
+
+
 def test_host_gw_one_route_per_block() -> None:
     assert texts(replace(NET, backend="host-gw", port=0), OTHER)[1:4] == [
         "route 10.240.2.0/26 via 192.0.2.2 dev eth0 src 10.240.1.1",
@@ -194,7 +212,7 @@ def test_an_endpoint_has_its_gateway_and_route_once_its_link_is_there() -> None:
     assert texts(NET, actual=link)[-7:] == [
         f"link {ENDPOINT.host_link} type veth",
         f"link {ENDPOINT.host_link} mtu 1450 up",
-        f"switches {ENDPOINT.host_link} rp_filter 1 accept_ra 0 route_localnet 0 proxy_arp 0",
+        f"switches {ENDPOINT.host_link} guarded",
         f"addr 10.240.0.1/32 dev {ENDPOINT.host_link}",
         f"route 10.240.1.5/32 dev {ENDPOINT.host_link}",
         f"addr fd77::1/128 dev {ENDPOINT.host_link}",

@@ -20,6 +20,7 @@ from operations.metrics import Metrics
 from operations.observer import Observer, Sources
 from operations.tally import Tally
 from operations.web import MOST_LOOKS, WebServer, build_app
+from store.connections import Traffic
 from tests.consul_agent import free_ports
 from tests.lab.commands import wait_until
 
@@ -40,7 +41,9 @@ class Loops:
             faults=list,
         )
         self.watch = SimpleNamespace(idle=lambda: 59.0, age=lambda: 2.0, view=lambda: None)
-        self.tenancy = SimpleNamespace(silence=lambda: 1.0, refuse_if_fenced=lambda: None, retelling=False, period=20.0)
+        self.tenancy = SimpleNamespace(
+            silence=lambda: 1.0, refuse_if_fenced=lambda: None, retelling=False, period=20.0, is_new=False
+        )
         self.blocks: Mapping[Any, Any] = {("", POOL): (BLOCK,)}
         self.away: tuple[float, str] | None = None
         self.upkeep = Upkeep([])
@@ -66,6 +69,8 @@ class Loops:
             tenancy=self.tenancy,
             reclaimer=SimpleNamespace(silences=lambda: {"h2": 3.0, "h3": 61.0}),
             reconciler=self.reconciler,
+            listeners=(SimpleNamespace(runs=True, failures=2),),
+            exchanged=lambda: Traffic(3, 4),
             conflicts=SimpleNamespace(found=()),
             collector=SimpleNamespace(freed=4),
             engine=self.engine,
@@ -171,6 +176,7 @@ EXPECTED = {
     "garbage_freed_total": 4,
     "reconcile_passes_total": 3,
     "repairs_total": 7,
+    "listener_failures_total": 2,
 }
 
 

@@ -36,7 +36,7 @@ def hung(tmp_path: Path) -> Iterator[Path]:
 def see(hung: Path) -> Sources:
     found: Any = SimpleNamespace(
         host="h1",
-        resolver="169.254.53.53",
+        resolvers=(ip_address("169.254.53.53"),),
         ours=lambda: Ours([WEB], [HERE], {}, {}, {}),
         engine=Dockerd(f"unix://{hung}"),
         attached=dict,

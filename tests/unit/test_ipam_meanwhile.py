@@ -10,12 +10,13 @@ import pytest
 from cluster.reclaim import close_empty, give_up
 from ipam.errors import AddressTaken, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.lending import Lending
+from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
 from ipam.pools import HeldElsewhere
 from ipam.tenancy import NameTaken
 from store import records
-from store.codec import decode
-from store.interface import Change, Check, Delete, Entry, Snapshot, Store, StoreUnavailable
+from store.codec import BadRecord, decode
+from store.interface import ABSENT, Change, Check, Delete, Entry, Put, Snapshot, Store, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import LATE, LIVE, Dead
@@ -115,6 +116,37 @@ def test_a_loan_given_while_a_host_was_away_is_kept_by_it(cluster: Cluster, a: H
 NEVER = ("10.9.0.0", "10.9.0.1", "10.9.0.15")
 
 
+@pytest.mark.parametrize("whose", ["borrower", "holder", "third"])
+def test_an_idle_address_goes_to_one_host_when_two_want_it_or_want_to_be_rid_of_it(
+    cluster: Cluster, a: Host, b: Host, whose: str
+) -> None:
+    """A third host takes it just before this one's own transaction: its next use, its end as a loan, or its use."""
+    c, d = cluster.host("c"), cluster.host("d")
+    pool, *_ = [host.create() for host in (a, b, c, d)]
+    lent = a.give(pool)
+    a.release(pool, lent)
+    b.give(pool, str(lent.ip))
+    b.release(pool, lent)
+    slow = {"borrower": b, "holder": a, "third": d}[whose]
+    slow.line = Meanwhile(slow.line, {0: lambda: c.give(pool, str(lent.ip))})  # type: ignore[assignment]
+    slow.restart()
+    if whose == "borrower":
+        b.clock.now += IDLE_TIME + 1
+        b.settle()
+    else:
+        with pytest.raises(AddressTaken, match="in use on host"):
+            slow.give(pool, str(lent.ip))
+    entry = cluster.store.get(records.borrowed_key(WEB, lent.ip))
+    assert entry
+    assert decode(records.Borrowed, entry.value).host == "c"
+    assert [host.name for host in (a, b, c, d) if is_users(host, lent.ip)] == ["c"]
+
+
+def is_users(host: Host, address: IPAddress) -> bool:
+    lease = host.journal.pool(WEB).leases.get(address)
+    return lease is not None and lease.released is None and lease.kind in ("endpoint", "borrowed")
+
+
 def test_a_container_whose_address_was_lent_elsewhere_meanwhile_is_named(
     cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,8 +175,8 @@ def test_a_loan_that_is_lost_before_it_is_noted_is_not_given(a: Host, b: Host) -
     a.release(pool, first)
     borrow = b.ipam._loans._lending.borrow
 
-    def borrow_and_lose(asked: HeldElsewhere) -> None:
-        borrow(asked)
+    def borrow_and_lose(asked: HeldElsewhere, patience: float) -> None:
+        borrow(asked, patience)
         b.ipam._loans._lending.give_back(WEB, first.ip)
 
     b.ipam._loans._lending.borrow = borrow_and_lose  # type: ignore[method-assign]
@@ -215,6 +247,64 @@ def test_a_pool_that_the_cluster_uses_otherwise_by_now_is_lost_in_words(
     assert "pool lost: the cluster has another use for it by now" in caplog.text
     assert "address in use here may be in use elsewhere, too" in caplog.text
     a.create(ip_network("10.9.0.0/24"))
+
+
+def damage(cluster: Cluster, key: str) -> Callable[[], None]:
+    """Write something that is no record; undone by the call of what is returned."""
+    entry = cluster.store.get(key)
+    assert entry
+    assert cluster.store.commit(Put(key, b"{", entry.version))
+
+    def undo() -> None:
+        damaged = cluster.store.get(key)
+        assert damaged
+        assert cluster.store.commit(Put(key, entry.value, damaged.version))
+
+    return undo
+
+
+def test_a_damaged_record_fences_its_pool_alone_after_a_lost_lease(
+    cluster: Cluster, a: Host, b: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    pools = [a.create(TINY), a.create()]
+    b.create(TINY)
+    before = a.give(pools[0])
+    a.line.cut = True
+    lose_the_lease(cluster, a)
+    undo = damage(cluster, records.pool_key(TINY))
+    a.line.cut = False
+    a.clock.now += TTL
+    a.tenancy.beat()
+    a.restart()
+    assert a.give(pools[1])
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match=r"gives out no address of pool 10\.9\.0\.0/28: .*not a Pool"):
+            a.give(pools[0])
+        a.settle()
+    assert caplog.text.count("pool not compared with the store") == 1
+    undo()
+    a.settle()
+    assert a.give(pools[0]) != before
+
+
+def test_a_damaged_record_stops_the_duties_of_its_pool_alone(cluster: Cluster, a: Host) -> None:
+    damaged, pool = a.create(ip_network("10.9.0.0/24")), a.create()
+    for each in (damaged, pool):
+        for _ in range(sum(book.free_within(None) for book in a.journal.pool(each.pool).books()) - 3):
+            a.give(each)
+    left = [a.create(ip_network(f"10.8.{number}.0/24")) for number in range(4)]
+    a.line.cut = True
+    for each in left:
+        a.remove(each)
+    a.line.cut = False
+    damage(cluster, records.pool_key(damaged.pool))
+    with pytest.raises(BadRecord):
+        a.ipam.keep_in_hand()
+    assert len(a.journal.pool(WEB).blocks) == 2
+    assert cluster.store.commit(Put(records.wanted_key(damaged.pool, damaged.pool[5]), b"{", ABSENT))
+    with pytest.raises(BadRecord):
+        a.ipam.settle([])
+    assert not {records.pool_key(each.pool) for each in left} & {*cluster.held_keys()}
 
 
 def test_a_network_made_again_after_a_removal_that_died_halfway_starts_anew(cluster: Cluster, a: Host, b: Host) -> None:

@@ -30,9 +30,11 @@ SOME = "10.77.0.200"
 class Docker:
     """A host's Engine, and a network of another driver with an --aux-address that it makes and removes."""
 
-    def __init__(self, host: Host, *auxiliary: IPAddress, pool: IPNetwork = LAN) -> None:
+    def __init__(
+        self, host: Host, *auxiliary: IPAddress, pool: IPNetwork = LAN, range_: IPNetwork | None = None
+    ) -> None:
         self.host, self.auxiliary, self.pool = host, auxiliary, pool
-        self.id, self.networks = PoolId(pool), 0
+        self.id, self.networks = PoolId(pool, range_), 0
         self.agent = Auxiliaries(self, Spaces(host.ipam, (), lambda _: host.ipam), host.clock.wall)
 
     def pools(self) -> list[EnginePool]:
@@ -49,7 +51,7 @@ class Docker:
 
     def ask(self) -> None:
         """What it asks before it lists the network."""
-        self.host.ipam.request_pool(PoolRequest(self.pool, None))
+        self.host.ipam.request_pool(PoolRequest(self.pool, self.id.range))
         self.host.ipam.request_address(AddressRequest(self.id, None, gateway=True))
         try:
             for address in self.auxiliary:
@@ -79,6 +81,17 @@ def test_the_same_aux_address_serves_a_network_on_every_host_and_a_container_on_
     given = {docker.run().ip for docker in hosts for _ in range(100)}
     assert len(given) == 200
     assert ROUTER not in given
+
+
+def test_an_aux_address_may_lie_outside_of_the_range(a: Host, b: Host) -> None:
+    part = next(part for part in LAN.subnets(new_prefix=LAN.prefixlen + 4) if ROUTER not in part and LAN[1] not in part)
+    hosts = Docker(a, ROUTER, range_=part), Docker(b, ROUTER, range_=part)
+    for docker in hosts:
+        docker.create()
+    for docker in hosts:
+        assert docker.run().ip in part
+        with pytest.raises(AddressTaken, match="is reserved"):
+            docker.run(ROUTER)
 
 
 def test_a_host_that_did_not_name_it_gives_it_to_nobody_either(a: Host, b: Host) -> None:

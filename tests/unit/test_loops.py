@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Protocol, cast
 
@@ -16,6 +17,9 @@ from driver.errors import KernelError
 from driver.kernel import Kernel, Notices
 from driver.remover import Remover
 from driver.view import View
+from ipam.spaces import SpacedPool
+from store import records
+from store.interface import StoreUnavailable
 
 
 class Loop(Protocol):
@@ -96,6 +100,19 @@ def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:
         while not asked.wait(0.05):
             assert lender._thread.is_alive()
             lender.poke()
+
+
+def test_a_wish_that_the_store_was_in_the_way_of_is_looked_at_again() -> None:
+    answered, where = threading.Event(), ip_network("10.9.0.0/24")
+    answer = raising(StoreUnavailable("a hiccup"), 1, answered.set)
+
+    def answer_wishes(_: SpacedPool) -> None:
+        answer()
+
+    lender = Lender(lambda: View({records.wanted_key(where, where[5]): b"{}"}), answer_wishes)
+    with running(lender):
+        lender.poke()
+        assert answered.wait(2)
 
 
 @pytest.mark.parametrize("error", [KernelError("- link flv1: the kernel says no"), RuntimeError("a bug")])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ipam.tenancy import LastBeat, StoreForgot
+from ipam.model import PoolId
+from ipam.tenancy import LastBeat, LeaseLapsed, StoreForgot
 from plugin import cli
 from plugin.migrate import Collision, migrate
 from store import records
@@ -128,6 +129,17 @@ def test_a_host_that_moved_to_a_store_whose_loss_nobody_had_noticed_gives_nothin
                 host.tenancy.beat()
     given = [*(own.give(pool).ip for _ in range(20)), *(a.give(pool).ip for _ in range(20)), theirs.ip]
     assert len(set(given)) == len(given)
+
+
+def test_a_host_that_moved_gives_nothing_before_it_has_compared_what_it_holds() -> None:
+    own = host_with_a_store_of_its_own(POOL)
+    forget_the_last_beats_store(own)
+    own.restart()
+    own.line.cut = True
+    with pytest.raises(LeaseLapsed, match="has not reached the store for longer than its lease lasts"):
+        own.give(PoolId(POOL))
+    own.line.cut = False
+    assert own.give(PoolId(POOL))
 
 
 def forget_the_last_beats_store(host: Host) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
-from driver.errors import KernelError, NetworkConflict
+from driver.errors import BadRequest, KernelError, NetworkConflict
 from driver.journal import Journal
 from driver.membership import Membership
 from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
@@ -87,14 +87,32 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
 class BrokenKernel(Elsewhere):
     """Takes nothing."""
 
+    mtu = HERE.mtu
+
     def underlay(self) -> Underlay:
-        return HERE
+        return replace(HERE, mtu=self.mtu)
 
     def settle(self, about: Collection[str]) -> None:
         raise KernelError("no")
 
     def foreign_tunnels(self) -> set[tuple[int, int]]:
         return set()
+
+
+def test_the_command_in_a_refusal_has_all_that_was_typed() -> None:
+    cluster, kernel = Cluster(), cast(Any, BrokenKernel())
+    a, pool = cluster.host("a"), SPEC.pools[0]
+    cluster.host("b").create(pool)
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(Journal(MemoryStore()), membership, a.ipam, kernel, Ports(list), kernel)
+    docker_s_own = (PoolData(pool, ip_interface("10.240.0.1/18"), "LocalDefault"),)
+    with pytest.raises(NetworkConflict) as refused:
+        driver.create_network(NetworkRequest("n", docker_s_own, {"vni": "7", "backend": "vxlan"}, internal=True))
+    assert str(refused.value) == (
+        "pool 10.240.0.0/18 is already used in the cluster, so Docker's own IPAM cannot have it here; type: docker "
+        "network create -d flannelpy --ipam-driver flannelpy -o backend=vxlan -o vni=7 --internal --subnet "
+        "10.224.0.0/18 NAME"
+    )
 
 
 @pytest.mark.parametrize("others_use_it", [True, False])
@@ -117,3 +135,23 @@ def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool)
     a.remove(pool_id)
     assert cluster.held_keys() == before
     assert b.give(b.create(pool), str(aux)).ip == aux
+
+
+def test_where_the_underlay_is_too_narrow_for_ipv6_neither_network_nor_container_is_made() -> None:
+    cluster, kernel = Cluster(), BrokenKernel()
+    kernel.mtu = 1300
+    a, others, journal = cluster.host("a"), cast(Any, kernel), Journal(MemoryStore())
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(journal, membership, a.ipam, others, Ports(list), others, lambda: nullcontext(others))
+    pool, before = ip_network("fd77::/64"), cluster.held_keys()
+    data = PoolData(pool, ip_interface("fd77::1/64"), ADDRESS_SPACE)
+    said = "network fd77::/64: the MTU of eth0 is 1300, which leaves 1250 .* and IPv6 needs 1280"
+    with pytest.raises(BadRequest, match=said):
+        driver.create_network(NetworkRequest("n", (data,)))
+    assert cluster.held_keys() == before
+    assert journal.networks() == []
+    spec = replace(SPEC, pools=(pool,), gateways=(pool[1],), mtu=None, backend="vxlan")
+    journal.put_network(network_of("n", spec, None))
+    journal.put_endpoint(Endpoint("e", "n", (pool[5],), "02:00:00:00:00:05"))
+    with pytest.raises(BadRequest, match=said):
+        driver.join("n", "e", "sandbox")

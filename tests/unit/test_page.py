@@ -1,11 +1,14 @@
 """The page: what is served with which headers, and what a browser makes of it."""
 
+import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import cast
 
 import pytest
+from flask import Response
 from flask.testing import FlaskClient
 
 from operations import browser as served_files
@@ -14,7 +17,7 @@ from operations.observer import Observer
 from operations.web import build_app
 from tests import browser
 from tests.lab import requirements
-from tests.unit.page_cluster import EVIL, Cluster, picture, served, status
+from tests.unit.page_cluster import EVIL, Cluster, listening, picture, served, status
 
 
 @pytest.fixture
@@ -129,3 +132,47 @@ def test_a_browser_tells_when_flannelpy_does_not_answer() -> None:
         shown = text(browser.dom(url, after=12))
     assert "✕ flannelpy on this host does not answer. What you see is from " in shown
     assert "6 of 64 blocks held" in shown
+
+
+MEASURE = """
+const channels = text => text.match(/[\\d.]+/g).map(Number);
+const light = colour => {
+  const [r, g, b] = colour.map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const over = (top, below) => top.slice(0, 3).map((c, i) => c * (top[3] ?? 1) + below[i] * (1 - (top[3] ?? 1)));
+const ground = node => {
+  if (!node) return [255, 255, 255];
+  const own = channels(getComputedStyle(node).backgroundColor);
+  return (own[3] ?? 1) === 1 ? own : over(own, ground(node.parentElement));
+};
+const contrast = node => {
+  const below = ground(node), [a, b] = [light(over(channels(getComputedStyle(node).color), below)), light(below)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+};
+const written = node => [...node.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+setTimeout(() => {
+  const shown = [...document.body.querySelectorAll("*:not(svg *)")].filter(n => written(n) && n.checkVisibility());
+  const faint = shown.filter(n => contrast(n) < 4.5).map(n => `${n.tagName} ${n.textContent.trim().slice(0, 40)}`);
+  const root = document.documentElement, beyond = root.scrollWidth - root.clientWidth;
+  root.dataset.measured = JSON.stringify({width: innerWidth, beyond, texts: shown.length, faint});
+}, 1500);
+"""
+
+
+@pytest.mark.usefixtures("chromium")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_phone_shows_it_without_scrolling_sideways_and_all_text_can_be_read(dark: bool) -> None:
+    """Contrast by WCAG 2, AA: 4.5 for text of this size."""
+    long, away = "observability-and-a-long-name", "the store has been away for 9 s: Consul at consul://127.0.0.1:8500"
+    cluster = Cluster(picture(8, 6, 18, long), status(away, silent=["h2"]), *[f"with-a-{long}-{i}" for i in range(5)])
+    app = build_app(cast(Observer, cluster), Metrics())
+    page = (Path(served_files.FILES) / "index.html").read_text() + '<script src="/measure.js"></script>'
+    app.get("/measured", endpoint="measured")(lambda: page)
+    app.get("/measure.js", endpoint="measure")(lambda: Response(MEASURE, content_type="text/javascript"))
+    with listening(app) as url:
+        html = browser.dom(f"{url}measured", after=3, width=390, dark=dark)
+    [found] = re.findall(r'data-measured="([^"]*)"', html)
+    measured = json.loads(unescape(found))
+    assert measured["texts"] > 20
+    assert (measured["width"], measured["beyond"], measured["faint"]) == (390, 0, [])

@@ -436,6 +436,37 @@ def test_a_lost_docker_directory_removes_nothing_elsewhere_and_is_filled_again(c
     assert [host.pools_of("web") for host in cluster.hosts] == [{POOLS[0]}] * 3
 
 
+def test_a_docker_that_does_not_list_all_its_networks_yet_removes_none_anywhere(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    before = cluster.everything()
+    whole = other.docker.listed
+    other.start()  # the host has rebooted
+    other.docker.listed = list  # type: ignore[method-assign]
+    with pytest.raises(EngineUnavailable):
+        other.look()
+    other.docker.listed = lambda: whole()[:1]  # type: ignore[method-assign]
+    other.look()
+    cluster.settle([one])
+    assert cluster.everything() == before
+    other.docker.listed = whole  # type: ignore[method-assign]
+    cluster.settle()
+    assert cluster.everything() == before
+    assert [host.state_of("web") for host in cluster.hosts] == [State.SPREAD] * 3
+
+
+def test_a_host_that_reboots_without_the_store_leaves_its_networks_alone(cluster: Cluster) -> None:
+    one, other, _ = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+    before = cluster.everything()
+    other.start()
+    other.entries = None
+    other.spreader.look()
+    assert cluster.everything() == before
+
+
 def test_a_store_that_was_emptied_removes_nothing(cluster: Cluster) -> None:
     cluster.hosts[0].docker.make(shape("web"))
     cluster.settle()

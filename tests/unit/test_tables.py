@@ -1,8 +1,11 @@
 """The tables show what others chose, letter by letter, whatever rich would make of it."""
 
+import io
+import re
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from plugin import tables
 
@@ -61,3 +64,59 @@ def test_the_networks_that_are_not_as_in_the_cluster_are_named_at_a_glance_and_e
         "; not as in the cluster, see `flannelpy networks`: a, b, c and 1 more"
     )
     assert tables._apart([]) == ""
+
+
+LARGE_NETWORK = {
+    "name": "observability-backend",
+    "pool": "10.240.0.0/18",
+    "more_pools": ["fd77:aaaa:bbbb::/64"],
+    "space": "",
+    "backend": "wireguard",
+    "vni": 1852805,
+    "mtu": 1450,
+    "blocks": 12,
+    "given": 340,
+    "size": 16384,
+    "spread": None,
+    "hosts": ["node-eu-west-1a", "node-eu-west-1b", "node-eu-west-1c", "node-eu-west-1d"],
+}
+LARGE_HOST = {
+    "name": "node-eu-west-1a.example.internal",
+    "here": True,
+    "addresses": ["172.31.0.11", "fd00::11"],
+    "networks": ["10.240.0.0/18", "10.241.0.0/22"],
+    "blocks": 3,
+    "given": 120,
+    "silent_for": None,
+    "given_up": False,
+}
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    ("show", "row", "numbers"),
+    [("show_networks", LARGE_NETWORK, ("1852805", "1450", "12")), ("show_hosts", LARGE_HOST, ("3", "120"))],
+)
+def test_a_table_fits_a_terminal_with_its_numbers_whole_and_nothing_left_out(
+    width: int, show: str, row: dict[str, Any], numbers: tuple[str, ...]
+) -> None:
+    written = io.StringIO()
+    terminal = Console(file=written, width=width, force_terminal=True, color_system="standard", emoji=False)
+    getattr(tables, show)(terminal, [row])
+    assert COLOUR.search(written.getvalue())
+    lines = COLOUR.sub("", written.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert set(numbers) <= set(" ".join(lines).split())
+    first = "".join(line.split("  ")[0] for line in lines).removeprefix("HOST").removeprefix("NETWORK")
+    assert first == row["name"]
+
+
+def test_what_a_program_reads_has_no_colours_and_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    said = shown(capsys, "show_networks", [LARGE_NETWORK])
+    said += shown(capsys, "show_trace", {"source": "a", "to": "b", "hops": [HOP]})
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 2 + 3
+
+
+HOP = {"hop": "route", "state": "wrong", "says": "no", "cure": "do"}

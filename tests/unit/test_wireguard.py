@@ -1,16 +1,23 @@
 """What the wireguard backend asks of the kernel, in the operator's words: pure."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from driver import wireguard_tool
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.goal import LocalNetwork, goal
+from driver.kernel import Kernel
 from driver.model import Network, mac_of
-from driver.plan import plan
-from driver.state import AllowedIp, State, WireguardPeer
+from driver.plan import Put, plan
+from driver.state import AllowedIp, State, WireguardLink, WireguardPeer
+from driver.wireguard import WireguardDoor
+from driver.wireguard_key import HostKey
 
 POOL, POOL6, OTHER_POOL = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("10.242.0.0/18")
 A, B, C = ("sy9hm5aMXhIgDpcr6y1fMq3qyZJPoROI2OmC4ZPXRFM=", "A" * 43 + "=", "B" * 42 + "A=")
@@ -131,3 +138,41 @@ def test_what_is_known_of_one_network_counts_though_another_on_the_device_is_not
             "- route fd77::200/122 dev fl.wg8481",
             f"- wg fl.wg8481 peer {A} allowed-ips fd77::200/122",
         ]
+
+
+class KernelWithWireguard:
+    """As far as a link that is missing is looked for there."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def links_of(self, _: str) -> list[str]:
+        return ["silent", "lost"]
+
+    def rename_link(self, old: str, new: str) -> None:
+        self.done.append(f"{old} is {new}")
+
+    def add_wireguard(self, dev: str) -> bool:
+        self.done.append(f"new {dev}")
+        return True
+
+
+@pytest.mark.parametrize(
+    ("key", "port", "done"),
+    [
+        (A, 8481, ["lost is fl.wg8481"]),
+        (A, 9000, ["new fl.wg8481"]),  # another device of ours
+        (B, 8481, ["new fl.wg8481"]),  # somebody else's
+    ],
+)
+def test_the_kernels_device_under_another_name_is_known_by_its_key_and_port(
+    monkeypatch: pytest.MonkeyPatch, key: str, port: int, done: list[str]
+) -> None:
+    """tests/kernel has it for real, where the kernel has WireGuard."""
+    kernel = KernelWithWireguard()
+    dumps = {"silent": "", "lost": f"(none)\t{key}\t{port}\toff\n"}
+    monkeypatch.setattr(wireguard_tool, "run", lambda *command, **_: dumps[command[2]])
+    own = cast(HostKey, SimpleNamespace(public=lambda: A))
+    door = WireguardDoor(own, lambda: nullcontext(cast(Kernel, kernel)))
+    assert door.apply_all([Put(WireguardLink("fl.wg8481"))]) == {}
+    assert kernel.done == done
