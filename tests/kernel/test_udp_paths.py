@@ -64,14 +64,13 @@ def test_a_host_may_send_from_another_address_than_it_is_reached_at(two_hosts: H
 def test_a_packet_passes_two_routers(pair: Pair, version: int) -> None:
     """The hosts; each says so where it is one too many."""
     with ExitStack() as stack:
-        near, far = (behind(host, stack) for host in pair)
+        near, _ = (behind(host, stack) for host in pair)
         target = str(pair[1].endpoints[0].addresses[version == 6])
 
         def said(hops: int) -> str:
             command = ("ip", "netns", "exec", near, "ping", "-n", "-c", "1", "-W", "2", "-t", str(hops), target)
             return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
 
-        assert far
         assert " ttl=62 " in said(64)
         assert " ttl=62 " in said(3)
         gateway, beyond = NETWORK.gateways[version == 6], (pair[1].address, pair[1].address6)[version == 6]
@@ -147,7 +146,7 @@ def test_none_that_is_injected_is_delivered_and_all_are_counted(pair: Pair, vers
         a.host.ip("addr", "add", f"{address}/24", "dev", "eth0")
     b.settle(b.desired(b.underlay(), [replace(remote(0), sources=(ip_address("192.0.2.66"),))]))
     honest = ("10.240.1.5", "fd77::105")[version == 6]
-    forged = (("10.240.2.9", "10.240.1.60", "203.0.113.9"), ("fd77::209", "fd77::305", "2001:db8::9"))[version == 6]
+    forged = (("10.240.2.9", "10.240.3.9", "203.0.113.9"), ("fd77::209", "fd77::305", "2001:db8::9"))[version == 6]
     target = str((b.address, b.address6)[version == 6])
     counted = [("192.0.2.77", honest, 7, "strangers"), ("192.0.2.66", honest, 9, "strangers")]
     counted += [("192.0.2.66", source, 7, "spoofed") for source in forged]
