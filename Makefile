@@ -11,7 +11,7 @@ help:
 	@echo "make test    all tests, from pure functions to real Docker hosts"
 	@echo "make soak    the address manager's promise, with very many random histories (half an hour)"
 	@echo "make test-engines    what Docker decides, on newer Docker Engines (LAB_ENGINES=\"26.1 28.5\")"
-	@echo "make test-systemd    the README's steps and the service's life, on two Debian machines with systemd (6 minutes)"
+	@echo "make test-systemd    the README's steps and the service's life, on two Debian machines with systemd (4 minutes)"
 	@echo "make bench   measures traffic, attachments and thousands of hosts, into docs/benchmarks (half an hour; FIGURES=\"run tcp\" for some)"
 	@echo "make plugin  the managed plugin, into dist/plugin, for \`docker plugin create\`; needs a Docker Engine"
 	@echo "make release wheel, source, managed plugin, SBOM and checksums, into dist"
