@@ -43,7 +43,7 @@ soak: setup
 
 test:
 	@scripts/setup --browser --plugin-base
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-engines:
 	@set -e; for engine in $(LAB_ENGINES); do \

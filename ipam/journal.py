@@ -301,7 +301,7 @@ class Journal:
         return held.uses if held else 0
 
     def held(self) -> dict[PoolId, Held]:
-        return dict(list(self._held.records.items()))  # a pool id hashes in Python: only a list is copied at once
+        return self._held.copy()
 
     def pool_ids(self) -> list[PoolId]:
         return list(self._held.records)
@@ -310,7 +310,7 @@ class Journal:
         return self.holders(pool) > 0
 
     def holders(self, pool: IPNetwork) -> int:
-        return sum(held.uses for pool_id, held in list(self._held.records.items()) if pool_id.pool == pool)
+        return sum(held.uses for pool_id, held in self._held.copy().items() if pool_id.pool == pool)
 
     def hold(self, pool_id: PoolId) -> None:
         self._held.put(pool_id, Held(self.uses(pool_id) + 1, self._clock()))

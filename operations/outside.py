@@ -37,7 +37,7 @@ def look_out(container: str, network: Network, endpoint: Endpoint, to: IPAddress
     inner = visit.inside.way if visit.inside else None
     with Look() as look:
         gate = _gate(look, endpoint, visit)
-        source = inner.source if inner else None
+        source = (inner.source or _own_source(gate, endpoint, to)) if inner else None
         way = look.way(to, source, gate.index) if gate and source else look.way(to)
     packet = Packet(source, to, gate.name, way.dev) if gate and source and isinstance(way, Way) else None
     found = tuple(drops(_rules(), FORWARD, packet)) if packet and packet.leaving != LOCAL else ()
@@ -54,6 +54,13 @@ def _gate(look: Look, endpoint: Endpoint, visit: Visit) -> LinkSeen | None:
     if seen.way.dev == seen.link.name:
         return next((link for link in links.values() if link.name == endpoint.host_link), None)
     return next((links.get(index) for index, each in look.addresses() if each.ip == seen.way.via), None)
+
+
+def _own_source(gate: LinkSeen | None, endpoint: Endpoint, to: IPAddress) -> IPAddress | None:
+    """Of what comes in by the endpoint's own link."""
+    if gate is None or gate.name != endpoint.host_link:
+        return None
+    return next((address for address in endpoint.addresses if address.version == to.version), None)
 
 
 def _rules() -> dict[str, object]:

@@ -14,14 +14,18 @@ R = TypeVar("R")
 class LocalRecords(Generic[K, R]):
     """The records below one prefix of this host's own store, kept in memory too.
 
-    One process writes them. Callers let one thread at a time write a key, and copy `records`, a live view, to go
-    through it. A key's text is `str(key)`; `parse` undoes it."""
+    One process writes them. Callers let one thread at a time write a key, and go through a copy of `records`, a live
+    view: where keys hash in Python, one by `copy`. A key's text is `str(key)`; `parse` undoes it."""
 
     def __init__(self, store: Store, prefix: str, kind: type[R], parse: Callable[[str], K]) -> None:
         self._store, self._prefix = store, prefix
         entries = store.read(prefix).entries
         self._records = {parse(key.removeprefix(prefix)): decode(kind, entry.value) for key, entry in entries.items()}
         self.records: Mapping[K, R] = MappingProxyType(self._records)
+
+    def copy(self) -> dict[K, R]:
+        """As of one moment, whatever other threads do: neither keys nor values run any Python."""
+        return self._records.copy()
 
     def put(self, key: K, record: R) -> None:
         name = self._name(key)

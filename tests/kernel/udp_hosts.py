@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -157,6 +157,8 @@ def apart(hosts: Sequence[NamespaceHost], directory: Path) -> Iterator[list[UdpH
         yield made
     finally:
         for each in made:
+            with suppress(KernelError):  # a link goes with its container meanwhile
+                each.settle({})
             each.settle({})
             each.door.close()
 

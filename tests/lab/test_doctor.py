@@ -4,7 +4,6 @@ One cluster for all faults, one fault at a time, each undone afterwards. Only fa
 repairs within seconds needs no naming."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,10 +225,6 @@ def forwarding_off(bed: Bed) -> Undo:
     return switch_off(bed.one, f"ipv4/conf/{bed.host_link()}/forwarding", "0", "1")
 
 
-def source_check_off(bed: Bed) -> Undo:
-    return switch_off(bed.one, f"ipv4/conf/{bed.host_link()}/rp_filter", "0", "1")
-
-
 def wrong_neighbour(bed: Bed) -> Undo:
     entry = ("to", bed.a.address, "dev", bed.host_link())
     bed.one.run("ip", "neigh", "replace", *entry, "lladdr", "02:00:00:00:00:99", "nud", "permanent")
@@ -260,24 +255,6 @@ def read_only(bed: Bed) -> Undo:
 def unknown_token(bed: Bed) -> Undo:
     bed.restart(bed.one, CONSUL_HTTP_TOKEN="11111111-2222-3333-4444-555555555555")
     return lambda: bed.restart(bed.one)
-
-
-STRANGER = """
-import socket, sys, time
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-    stranger.bind(("172.31.0.99", 0))
-    for _ in range(600):
-        stranger.sendto(bytes([8]) + bytes(63), (sys.argv[1], 8479))
-        time.sleep(0.1)
-"""
-
-
-def stranger(bed: Bed) -> Undo:
-    """A host that is no peer sends to the tunnel's port."""
-    bed.two.run("ip", "addr", "add", "172.31.0.99/24", "dev", "eth0")
-    sends = f"{sys.executable} -I -c '{STRANGER}' {bed.one.address} >/dev/null 2>&1 & echo $!"
-    pid = str(bed.two.run("sh", "-c", sends)).strip()
-    return lambda: bed.two.run("sh", "-c", f"kill {pid}; ip addr del 172.31.0.99/24 dev eth0")
 
 
 def peers_plugin_down(bed: Bed) -> Undo:
@@ -352,13 +329,11 @@ FAULTS = [
     (address_gone, Bed.trace, "container", "does not have the address"),
     (others_route_gone, Bed.trace, "target", "but 10.240."),
     (forwarding_off, Bed.trace, "host link", "forwarding is 0"),
-    (source_check_off, Bed.doctor, "rp_filter", "is not 1"),
     (wrong_neighbour, Bed.trace, "host link", "02:00:00:00:00:99"),
     (engine_away, Bed.doctor, "engine", "does not answer"),
     (forbidden, Bed.doctor, "store", "does not allow this host's token"),
     (read_only, Bed.doctor, "store", "does not allow this host's token"),
     (unknown_token, Bed.doctor, "store", "does not allow this host's token"),
-    (stranger, Bed.doctor, "strangers", "tunnel packets came from no peer"),
     (nothing, lambda bed: bed.trace("10.240.60.9"), "holder", "nobody has 10.240.60.9"),
     (nothing, lambda bed: bed.trace("apart"), "network", "networks do not reach each other"),
     (peers_plugin_down, Bed.doctor, "silent host", "no sign of life"),
