@@ -303,8 +303,10 @@ class Reconciler:
         if right is None or o.key not in right.seen:
             return operation
         now = time.monotonic()
-        before, self._back_at[o.key] = self._back_at.get(o.key, -INSISTENT), now
-        return operation if now - before < INSISTENT else Put(o, again=True)
+        if now - self._back_at.get(o.key, -INSISTENT) < INSISTENT:
+            return operation
+        self._back_at[o.key] = now
+        return Put(o, again=True)
 
     def _missing(self, actual: State) -> list[str]:
         """Links of containers that are not there, or not by their names."""
