@@ -296,7 +296,7 @@ class Reconciler:
 
     def _put_back(self, operation: Operation, actual: State) -> Operation:
         """A route that stood there when all was right takes its place back from whatever has taken it. Whoever insists
-        is told of and not fought with, before the next sweep."""
+        is told of and not fought with at once: the next look after that takes it back."""
         o, right = operation.object, self._right
         if not isinstance(operation, Put) or not isinstance(o, AnyRoute) or o.key in actual:
             return operation

@@ -34,7 +34,9 @@ class Creating:
     def listed(self, networks: Mapping[PoolId, int], as_of: float) -> None:
         """In how many networks Docker had each pool, when it was asked at `as_of` (seconds since the epoch)."""
         with self._lock:
-            for pool_id, held in self._journal.held().items():
+            all_held = self._journal.held()
+            self._last = {pool_id: create for pool_id, create in self._last.items() if pool_id in all_held}
+            for pool_id, held in all_held.items():
                 if as_of > held.since and networks.get(pool_id, 0) >= held.uses:
                     self._create(pool_id, held).is_over = True
 

@@ -27,8 +27,9 @@ STOPPING = 1  # seconds for answers that are under way
 
 def build_app(observer: Observer, metrics: Metrics) -> Flask:
     app = Flask(__name__, static_folder=None)
-    overviews, looks = Overviews(observer), threading.BoundedSemaphore(MOST_LOOKS)
+    overviews = Overviews(observer)
     browser.serve_page(app)
+    _serve_looks(app, observer)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -47,6 +48,27 @@ def build_app(observer: Observer, metrics: Metrics) -> Flask:
     @app.get("/api/status")
     def status() -> Response:
         return jsonify(observer.status())
+
+    @app.get("/api/overview")
+    def overview() -> Response:
+        return _json(overviews.overview())
+
+    @app.get("/api/containers")
+    def containers() -> Response:
+        """`?find=TEXT`. As of the last overview."""
+        return _json(overviews.containers(request.args.get("find", "")))
+
+    @app.errorhandler(StoreUnavailable)
+    @app.errorhandler(IpamError)
+    def unavailable(error: Exception) -> tuple[Response, int]:
+        return jsonify(error=str(error)), 503
+
+    return app
+
+
+def _serve_looks(app: Flask, observer: Observer) -> None:
+    """What may ask the store and Docker."""
+    looks = threading.BoundedSemaphore(MOST_LOOKS)
 
     def looked(look: Callable[[], object]) -> Response:
         """One thread is left for health and metrics, whatever the others wait for."""
@@ -70,22 +92,6 @@ def build_app(observer: Observer, metrics: Metrics) -> Flask:
     @app.get("/api/addresses")
     def addresses() -> Response:
         return looked(observer.addresses)
-
-    @app.get("/api/overview")
-    def overview() -> Response:
-        return _json(overviews.overview())
-
-    @app.get("/api/containers")
-    def containers() -> Response:
-        """`?find=TEXT`. As of the last overview."""
-        return _json(overviews.containers(request.args.get("find", "")))
-
-    @app.errorhandler(StoreUnavailable)
-    @app.errorhandler(IpamError)
-    def unavailable(error: Exception) -> tuple[Response, int]:
-        return jsonify(error=str(error)), 503
-
-    return app
 
 
 def _json(answer: object) -> Response:

@@ -30,7 +30,6 @@ from plugin.operating import Operating, assemble_operating
 from plugin.settings import Settings
 from plugin.spreading import assemble_spreading
 from plugin.stores import open_stores
-from store.breaker import Breaker
 from store.interface import Store, reconnect
 from store.sqlite import SqliteStore
 
@@ -67,9 +66,8 @@ def assemble(settings: Settings) -> Parts:
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, clock, engine, metrics = settings.host, SystemClock(), Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    store, catalog, exchanged = open_stores(settings, metrics.store_call, lambda: reviver.poke())
+    store, catalog, exchanged, away, skew = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     alone = settings.store.scheme == "sqlite"
-    away = store.away if isinstance(store, Breaker) else lambda: None
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
@@ -114,7 +112,6 @@ def assemble(settings: Settings) -> Parts:
             Duty("keep names", naming.directory.save, NAMES_PERIOD),
         ]
     )
-    skew = store.skew if isinstance(store, Breaker) else lambda: None
     attached = naming.directory.endpoints
     kernel, upkeeps = (reconciler, forwarding.listeners), (heart, upkeep)
     seen = (watch, tenancy, reclaimer, *kernel, conflicts, collector, engine, upkeeps, spreading.outcomes)

@@ -17,7 +17,7 @@ from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.listener import COALESCE, Listener
 from driver.model import Endpoint, Network
-from driver.reconciler import Reconciler
+from driver.reconciler import INSISTENT, Reconciler
 from driver.state import FastPath, State
 from driver.view import View
 from store import records
@@ -320,6 +320,18 @@ def test_a_route_that_is_replaced_again_and_again_is_told_of_and_taken_back_at_t
     assert listening.reconciler.passes == passes
     listening.reconciler.settle(["fl.7"])
     assert ours in listening.host.ip("route")
+
+
+def test_a_route_that_is_replaced_again_is_taken_back_however_often_is_looked(listening: Bed) -> None:
+    """Each look finds it replaced; only what was put back and replaced once more is somebody's insistence."""
+    other, ours = ("10.240.2.0/26 via 192.0.2.77", "10.240.2.0/26 via 10.240.2.0")
+    for _ in range(2):
+        listening.host.ip("route", "replace", *other.split())
+        until = time.monotonic() + 3 * INSISTENT
+        while ours not in listening.host.ip("route"):
+            assert time.monotonic() < until
+            listening.reconciler.poke()
+            time.sleep(COALESCE)
 
 
 def test_a_route_that_was_there_before_ours_is_left_and_its_end_is_noticed(listening: Bed) -> None:

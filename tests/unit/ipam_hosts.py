@@ -1,5 +1,6 @@
 """Hosts for the tests of the address manager: each with a journal, a clock and a line to the store that can be cut."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -54,6 +55,20 @@ class Line(Fragile):
 
     def close(self) -> None:
         pass
+
+
+class Hanging(Line):
+    """One at which whoever waits beside the test waits until that is `over`; the test's own calls fail at once."""
+
+    def __init__(self, cluster: "Cluster", host: str) -> None:
+        super().__init__(cluster, host)
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    def way(self) -> Store:
+        if threading.current_thread() is not threading.main_thread():
+            self.asked.set()
+            self.over.wait(10)
+        raise StoreUnavailable("no answer")
 
 
 def restore(store: Store, values: Mapping[str, bytes]) -> None:

@@ -1,6 +1,5 @@
 """The IPAM driver over real stores in memory: several hosts share one, each has a journal of its own."""
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_interface, ip_network
@@ -18,11 +17,11 @@ from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
-from store.interface import Store, StoreUnavailable
+from store.interface import StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
-from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Host, Line
+from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Hanging, Host
 
 
 def test_hosts_never_give_the_same_address(a: Host, b: Host) -> None:
@@ -673,23 +672,14 @@ def test_no_request_waits_while_the_next_block_is_asked_for_of_a_store_that_hang
     pool = a.create()
     for _ in range(50):
         a.give(pool)
-    asked, over = threading.Event(), threading.Event()
-
-    class Hangs(Line):
-        def way(self) -> Store:
-            if threading.current_thread() is not threading.main_thread():
-                asked.set()
-                over.wait(10)
-            raise StoreUnavailable("no answer")
-
-    a.line = Hangs(cluster, "a")
+    a.line = line = Hanging(cluster, "a")
     a.restart()
     with ThreadPoolExecutor(1) as threads:
         kept = threads.submit(a.ipam.keep_in_hand)
-        assert asked.wait(10)
+        assert line.asked.wait(10)
         given = a.give(pool)
         assert not kept.done()
-        over.set()
+        line.over.set()
         with pytest.raises(StoreUnavailable):
             kept.result()
     assert given.ip in a.journal.pool(WEB).leases

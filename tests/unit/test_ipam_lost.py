@@ -17,22 +17,7 @@ from store import records
 from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress, IPInterface
 from store.memory import MemoryStore
-from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, Line
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster()
-
-
-@pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
+from tests.unit.ipam_hosts import TTL, WEB, Cluster, Hanging, Host, Line
 
 
 def lose_the_lease(host: Host) -> None:
@@ -155,23 +140,14 @@ def test_a_borrowed_address_that_comes_back_while_the_store_hangs_keeps_nobody_w
     b.create()
     [block] = b.journal.pool(WEB).blocks
     borrowed = a.give(pool, str(block[9]))
-    asked, over = threading.Event(), threading.Event()
-
-    class Hangs(Line):
-        def way(self) -> Store:
-            if threading.current_thread() is not threading.main_thread():
-                asked.set()
-                over.wait(10)
-            raise StoreUnavailable("no answer")
-
-    a.line = Hangs(a.cluster, "a")
+    a.line = line = Hanging(a.cluster, "a")
     a.restart()
     with ThreadPoolExecutor(1) as threads:
         released = threads.submit(a.release, pool, borrowed)
-        assert asked.wait(10)
+        assert line.asked.wait(10)
         assert a.give(pool)
         assert not released.done()
-        over.set()
+        line.over.set()
         released.result(10)
     assert a.give(pool, str(borrowed.ip)) == borrowed  # not returned yet
 

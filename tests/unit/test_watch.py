@@ -20,16 +20,6 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def a(cluster: Cluster) -> Host:
-    return cluster.host("a")
-
-
-@pytest.fixture
-def b(cluster: Cluster) -> Host:
-    return cluster.host("b")
-
-
-@pytest.fixture
 def watch(cluster: Cluster, a: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(following, "SHORTEST_PAUSE", 0.05)
     monkeypatch.setattr(following, "LONGEST_PAUSE", 0.05)
