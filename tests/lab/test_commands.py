@@ -45,6 +45,7 @@ def refused(host: DockerHost, *command: str) -> str:
     return str(failure.value)
 
 
+@pytest.mark.alone
 def test_a_healthy_cluster_is_shown_from_any_host(cluster: Cluster) -> None:
     one, other = cluster.hosts
     cluster.create("web", "--subnet", POOL)

@@ -213,7 +213,9 @@ def test_without_consul_traffic_and_containers_go_on_and_networks_are_refused(cl
         assert "Consul" in said
         assert "consul://" in said
         other.docker("rm", "-f", "h2-3")
+        before = len(one.flannelpy_log())
         cluster.consul.start()
+        wait_until("flannelpy to notice", lambda: "the store is back" in one.flannelpy_log()[before:], timeout=10)
         one.docker("network", "create", *FLANNELPY, "--subnet", "10.241.0.0/18", "more")
     assert stream.lost() == []
     expect_unique([*old, *new[:-1]])
