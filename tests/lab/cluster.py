@@ -14,7 +14,7 @@ from store.feed import Announcing
 from store.interface import ABSENT, Delete, Put
 from store.records import Block, Peer, block_key, peer_key
 from store.sqlite import SqliteStore
-from tests.lab.commands import wait_until
+from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.consul import Consul, ConsulRefused
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
@@ -318,10 +318,18 @@ class Cluster:
 def remove_network(host: DockerHost, name: str) -> None:
     """Under load dockerd counts an endpoint for a moment longer than it answers that the container is gone."""
 
-    def gone() -> bool:
-        return host.docker_ok("network", "rm", name) or not host.docker_ok("network", "inspect", name)
+    said = ""
 
-    wait_until(f"{name} to go", gone, timeout=45, every=1)
+    def gone() -> bool:
+        nonlocal said
+        try:
+            host.docker("network", "rm", name)
+        except CommandFailed as refused:
+            said = str(refused)
+            return not host.docker_ok("network", "inspect", name)
+        return True
+
+    wait_until(f"{name} to go", gone, timeout=45, every=1, tail=lambda: said)
 
 
 def records_of(host: DockerHost) -> set[str]:
