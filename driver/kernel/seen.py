@@ -47,7 +47,8 @@ def link_of(raw: bytes) -> LinkSeen:
 
 
 def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode()
+    """A link's name may be any bytes."""
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 class Tunnel(NamedTuple):
@@ -68,7 +69,6 @@ def tunnel_of(raw: bytes) -> Tunnel:
     return Tunnel(vni, wire.address(local), int.from_bytes(found.get(VXLAN_PORT, b""), "big"), plain)
 
 
-@lru_cache(REMEMBERED)
 def is_for_a_forwarder(raw: bytes) -> bool:
     """Of a TUN or TAP device: it carries packets and no frames, and has one queue. No other can be opened as such."""
     found = _info_data(raw)
@@ -81,6 +81,7 @@ def _info_data(raw: bytes) -> dict[int, bytes]:
     return wire.attributes(info.get(IFLA_INFO_DATA, b""), 0)
 
 
+@lru_cache(REMEMBERED)
 def switches_of(raw: bytes, dev: str) -> LinkSwitches:
     families = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_AF_SPEC, b""), 0)
     conf4 = _conf(families.get(socket.AF_INET, b""), IFLA_INET_CONF)
