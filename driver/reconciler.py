@@ -227,9 +227,12 @@ class Reconciler:
 
     def _forget_kernel(self) -> None:
         self._known = None
-        if self._kernel is not None:
-            self._kernel.close()
-            self._kernel = None
+        kernel, self._kernel = self._kernel, None
+        try:
+            if kernel is not None:
+                kernel.close()
+        except Exception:  # the loop must live: what broke may not even close
+            log.exception("the door to the kernel does not close")
 
     def _report(self, errors: Collection[str]) -> None:
         for error in errors:
