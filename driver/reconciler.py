@@ -14,6 +14,7 @@ from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
 from driver.entries import AnyRoute, Key
 from driver.errors import KernelError
+from driver.fast_path import tracking
 from driver.fast_path.ability import Ability
 from driver.fast_path.wanted import of_links
 from driver.forwarding import Forwarding
@@ -320,7 +321,9 @@ class Reconciler:
         """What failed, and why."""
         self._last_put = {operation.object for operation in operations if isinstance(operation, Put)}
         failed = doors.apply_all(operations)
-        _tell([operation for operation in operations if operation not in failed])
+        done = [operation for operation in operations if operation not in failed]
+        _tell(done)
+        tracking.forget(done, self._journal.networks())
         return failed
 
     def _admitted(self) -> list[LocalNetwork]:
