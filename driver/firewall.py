@@ -14,11 +14,11 @@ writes nftables itself has no DOCKER-USER and drops nothing that neither comes f
 import logging
 import shlex
 import shutil
-import subprocess
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
+from driver.command import Done, call
 from driver.errors import KernelError
 
 log = logging.getLogger(__name__)
@@ -120,10 +120,5 @@ def _run(tool: str, *arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def _call(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT)
-    except FileNotFoundError:
-        raise KernelError(f"the command {command[0]} is missing; install the package iptables") from None
-    except subprocess.TimeoutExpired:
-        raise KernelError(f"{shlex.join(command)}: no answer in {TIMEOUT:.0f} s") from None
+def _call(*command: str, stdin: str = "") -> Done:
+    return call(command, package="iptables", timeout=TIMEOUT, stdin=stdin)

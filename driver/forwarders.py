@@ -5,16 +5,24 @@ made here and inherited, so where it answers there is one, and only one. It is a
 flannelpy is restarted, replaced or gone. It ends by itself, and takes the socket's file along, when the last of its
 devices is deleted. The devices are persistent: routes and addresses stay when a forwarder dies and is started again.
 
-One of another version (of the control interface, not of flannelpy) is stopped and replaced; peers are told it anew."""
+One of another version (of the control interface, not of flannelpy) is stopped and replaced; peers are told it anew.
+
+One that is kept from running, as on an overloaded host, keeps nobody waiting for long: it is taken to be as it last
+said, and told nothing, until it has answered a thread of its own."""
 
 import errno
+import logging
+import math
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -29,28 +37,58 @@ from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
 from driver.state import Forwarder, Object, TunLink, UdpPeer
 
-PATIENCE = 2.0  # seconds for an answer; who does not answer does not forward either
-CHANCES = 5  # times that, for one that is kept from running
+log = logging.getLogger(__name__)
+
+SOON = 0.5  # seconds that a pass waits for one that is kept from running
+PATIENCE = 2.0  # seconds for an answer; who sleeps through them does not forward either
+LONGEST = 10.0  # seconds for one that is kept from running: then it is caught in a loop
 START = 5.0  # seconds for a new one to be at work
 
 
 class Forwarders:
     kinds: tuple[type[Object], ...] = (TunLink, Forwarder, UdpPeer)
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._read: dict[Path, tuple[Answer, list[Object]]] = {}
+    def __init__(self, directory: Path, recovered: Callable[[], object] = lambda: None) -> None:
+        """`recovered` hears that one which was kept from running can be asked again."""
+        self._directory, self._recovered = directory, recovered
+        self._told: dict[Path, tuple[Answer, list[Object]]] = {}
+        self._slow: set[Path] = set()
 
     def read(self) -> Iterator[Object]:
         """Networks and peers; the devices themselves are read with the other links."""
         for path in self._directory.glob("forwarder-*.sock"):
-            answer = ask(path, control.Ask())
-            if answer is None or answer.version != control.VERSION:
-                continue
-            known = self._read.get(path)
-            if known is None or known[0] != answer:
-                known = self._read[path] = (answer, list(_objects(answer, int(path.stem.rpartition("-")[2]))))
-            yield from known[1]
+            yield from self._carried(path)
+
+    def _carried(self, path: Path) -> list[Object]:
+        try:
+            answer = self._ask(path, control.Ask())
+        except Slow:
+            return self._told[path][1] if path in self._told else []
+        if answer is None or answer.version != control.VERSION:
+            return []
+        known = self._told.get(path)
+        if known is None or known[0] != answer:
+            known = self._told[path] = (answer, list(_objects(answer, int(path.stem.rpartition("-")[2]))))
+        return known[1]
+
+    def _ask(self, path: Path, request: Request) -> Answer | None:
+        """Slow at once where a thread already waits for it."""
+        if path in self._slow:
+            raise Slow(path)
+        try:
+            return ask(path, request, SOON)
+        except Slow as error:
+            log.warning("a forwarder is slow", extra={"why": error})
+            self._slow.add(path)
+            threading.Thread(target=self._wait_for, args=(path,), name="slow forwarder", daemon=True).start()
+            raise
+
+    def _wait_for(self, path: Path) -> None:
+        try:
+            ask(path, control.Ask())
+        finally:
+            self._slow.discard(path)
+            self._recovered()
 
     def apply_all(self, operations: Iterable[Operation]) -> dict[Operation, str]:
         return one_by_one(self._apply, operations)
@@ -81,7 +119,7 @@ class Forwarders:
         return self._directory / f"forwarder-{port}.sock"
 
     def _tell(self, port: int, request: Request) -> None:
-        answer = ask(self._path(port), request)
+        answer = self._ask(self._path(port), request)
         if answer is None:
             raise KernelError(f"no forwarder runs for UDP port {port}")
         if answer.error is not None:
@@ -90,12 +128,13 @@ class Forwarders:
     def _ensure(self, wanted: Forwarder) -> None:
         """A forwarder of this version at this address. Another one goes."""
         path = self._path(wanted.port)
-        found = ask(path, control.Ask())
+        found = self._ask(path, control.Ask())
         if found is not None:
             if (found.version, found.local) == (control.VERSION, str(wanted.local)):
                 return
-            ask(path, control.Stop())
+            self._ask(path, control.Stop())
         path.unlink(missing_ok=True)  # nobody answers there, or has just been told not to
+        self._told.pop(path, None)
         _start(path, wanted)
 
 
@@ -121,8 +160,16 @@ def _start(path: Path, wanted: Forwarder) -> None:
         raise KernelError(f"no forwarder: {started.stdout.strip() or f'it ended with status {started.returncode}'}")
 
 
-def ask(path: Path, request: Request) -> Answer | None:
-    """None if no forwarder is there. One that does not answer is ended: its networks are better off with a new one."""
+class Slow(KernelError):
+    """It is kept from running: another one would be no better off."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the forwarder at {path} gets no processor and does not answer; this waits until it does")
+
+
+def ask(path: Path, request: Request, patience: float = math.inf) -> Answer | None:
+    """None if no forwarder is there. One that does not answer is ended: its networks are better off with a new one.
+    Slow, and nothing is ended, if it is kept from running for so many seconds."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, _address(path) as address:
         asking.settimeout(PATIENCE)
         try:
@@ -131,7 +178,7 @@ def ask(path: Path, request: Request) -> Answer | None:
             return None
         try:
             asking.sendall(msgspec.json.encode(request) + b"\n")
-            _await_answer(asking)
+            _await_answer(asking, path, patience)
             with asking.makefile("rb") as answer:
                 return msgspec.json.decode(answer.read(), type=Answer)
         except TimeoutError:
@@ -141,15 +188,16 @@ def ask(path: Path, request: Request) -> Answer | None:
             return None  # it is just ending
 
 
-def _await_answer(asking: socket.socket) -> None:
-    for left in reversed(range(CHANCES)):
-        try:
-            asking.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            if not left or not _is_kept_from_running(_pid_of(asking)):
-                raise
-        else:
-            return
+def _await_answer(asking: socket.socket, path: Path, patience: float) -> None:
+    """Until it begins. TimeoutError if it never will."""
+    began, pid, heard = time.monotonic(), _pid_of(asking), select.poll()
+    heard.register(asking, select.POLLIN)
+    while not heard.poll(1000 * SOON):
+        silent, kept_from_running = time.monotonic() - began, _is_kept_from_running(pid)
+        if silent >= (LONGEST if kept_from_running else PATIENCE):
+            raise TimeoutError
+        if kept_from_running and silent >= patience:
+            raise Slow(path)
 
 
 def _is_kept_from_running(pid: int) -> bool:

@@ -6,11 +6,11 @@ import logging
 import signal
 import socket
 import struct
-import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from driver.command import Done, call
 from driver.errors import KernelError
 from driver.filter import ALL, CHAIN_NAMES, TABLE, Member, Sets, again, changes, whole
 from driver.kernel import wire
@@ -90,10 +90,13 @@ class RuleNotices:
 
 def read_generation() -> int:
     """The number of the ruleset in this network namespace: the kernel counts every change that anybody makes."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
-        kernel.settimeout(TIMEOUT)
-        kernel.send(struct.pack("=IHHIIBBH", HEADERS, GET_GENERATION, REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0))
-        answer = kernel.recv(4096)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as kernel:
+            kernel.settimeout(TIMEOUT)
+            kernel.send(struct.pack("=IHHIIBBH", HEADERS, GET_GENERATION, REQUEST, 0, 0, socket.AF_UNSPEC, 0, 0))
+            answer = kernel.recv(4096)
+    except OSError as error:
+        raise KernelError(f"reading the number of nftables' ruleset: {error.strerror or error}") from error
     kind = struct.unpack_from("=H", answer, 4)[0]
     if kind >> 8 != GET_GENERATION >> 8:
         raise KernelError("this kernel has no nftables (CONFIG_NF_TABLES)")
@@ -180,17 +183,12 @@ def _run(*arguments: str, stdin: str) -> None:
         raise KernelError(f"nft {' '.join(arguments)}: {_reason(done)}")
 
 
-def _reason(done: "subprocess.CompletedProcess[str]") -> str:
+def _reason(done: Done) -> str:
     if done.returncode < 0:
         what = f"it was ended by {signal.Signals(-done.returncode).name}"
         return f"{what}: has a newer nft written rules on this host? Update the package nftables to that version"
     return done.stderr.strip() or str(done.returncode)
 
 
-def _call(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(["nft", *arguments], input=stdin, capture_output=True, text=True, timeout=TIMEOUT)
-    except FileNotFoundError:
-        raise KernelError("the command nft is missing; install the package nftables") from None
-    except subprocess.TimeoutExpired:
-        raise KernelError(f"nft {' '.join(arguments)}: no answer in {TIMEOUT:.0f} s") from None
+def _call(*arguments: str, stdin: str = "") -> Done:
+    return call(["nft", *arguments], package="nftables", timeout=TIMEOUT, stdin=stdin)

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 EVERY = (ip_address("0.0.0.0"), ip_address("::"))
 KINDS = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM, 132: socket.SOCK_STREAM}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+FREEBIND = {4: (socket.IPPROTO_IP, 15), 6: (socket.IPPROTO_IPV6, 78)}  # IP_FREEBIND, IPV6_FREEBIND
 TRIES = 16  # ports that the kernel offers for the first family may be taken in the other
 DYNAMIC = range(49152, 65536)  # offered where the kernel offers none
 
@@ -50,14 +51,22 @@ class Ports:
         return tuple(found)
 
     def start(self) -> None:
-        """Take again, after a restart, what the endpoints have."""
+        """Take again, after a restart, what the endpoints have, also at an address that this host does not have, or not
+        yet. Whatever is wrong with one of them keeps nothing else from starting."""
         for endpoint in self._endpoints():
             with self._lock, ExitStack() as sockets:
                 for published in endpoint.published:
-                    at = published.protocol, published.host_address, published.host_port
-                    if not _bind(sockets, *at, self._published()):
-                        log.error("port taken meanwhile", extra={"port": published, "endpoint": endpoint.id[:12]})
+                    if (why := self._not_held(sockets, published)) is not None:
+                        told = {"port": published, "endpoint": endpoint.id[:12], "why": why}
+                        log.error("port not held any more", extra=told)
                 self._keep(endpoint.id, Held(endpoint.published, sockets.pop_all()))
+
+    def _not_held(self, sockets: ExitStack, published: Published) -> str | None:
+        at = published.protocol, published.host_address, published.host_port
+        try:
+            return None if _bind(sockets, *at, self._published(), anywhere=True) else "taken meanwhile"
+        except OSError as error:
+            return error.strerror
 
     def stop(self) -> None:
         """They end with the process."""
@@ -108,8 +117,16 @@ def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest, ours: Co
     )
 
 
-def _bind(sockets: ExitStack, protocol: int, address: IPAddress, port: int, ours: Iterable[Published]) -> int:
-    """The port, a free one for 0; 0 if it is taken."""
+def _bind(
+    sockets: ExitStack,
+    protocol: int,
+    address: IPAddress,
+    port: int,
+    ours: Iterable[Published],
+    *,
+    anywhere: bool = False,
+) -> int:
+    """The port, a free one for 0; 0 if it is taken. `anywhere` is also at addresses that this host does not have."""
     try:
         made = socket.socket(FAMILIES[address.version], KINDS[protocol], protocol)
     except OSError as error:
@@ -119,6 +136,8 @@ def _bind(sockets: ExitStack, protocol: int, address: IPAddress, port: int, ours
     sockets.callback(made.close)
     if address.version == 6:
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if anywhere:
+        made.setsockopt(*FREEBIND[address.version], 1)
     try:
         _hold(made, str(address), port)
     except OSError as error:

@@ -14,6 +14,7 @@ from driver.backends.interface import Remote, Underlay
 from driver.doors import Door, Doors
 from driver.entries import AnyRoute, Key
 from driver.errors import KernelError
+from driver.fast_path import tracking
 from driver.fast_path.ability import Ability
 from driver.fast_path.wanted import of_links
 from driver.forwarding import Forwarding
@@ -227,9 +228,12 @@ class Reconciler:
 
     def _forget_kernel(self) -> None:
         self._known = None
-        if self._kernel is not None:
-            self._kernel.close()
-            self._kernel = None
+        kernel, self._kernel = self._kernel, None
+        try:
+            if kernel is not None:
+                kernel.close()
+        except Exception:  # the loop must live: what broke may not even close
+            log.exception("the door to the kernel does not close")
 
     def _report(self, errors: Collection[str]) -> None:
         for error in errors:
@@ -317,7 +321,9 @@ class Reconciler:
         """What failed, and why."""
         self._last_put = {operation.object for operation in operations if isinstance(operation, Put)}
         failed = doors.apply_all(operations)
-        _tell([operation for operation in operations if operation not in failed])
+        done = [operation for operation in operations if operation not in failed]
+        _tell(done)
+        tracking.forget(done, self._journal.networks())
         return failed
 
     def _admitted(self) -> list[LocalNetwork]:

@@ -62,7 +62,7 @@ def ensure_forwarding(version: int, dev: str) -> None:
 def _advertised_defaults() -> set[str]:
     """The interfaces of default routes that router advertisements brought."""
     try:
-        routes = [line.split() for line in ROUTES6.read_text().splitlines()]
+        routes = [line.split() for line in ROUTES6.read_text(errors="replace").splitlines()]
     except OSError:
         return set()
     return {route[9] for route in routes if int(route[8], 16) & ADVERTISED_DEFAULT == ADVERTISED_DEFAULT}

@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from driver import wireguard_tool
+from driver.command import NoAnswer
 from driver.errors import KernelError
 from driver.kernel import WIREGUARD_LINK, Kernel
 from driver.one_by_one import one_by_one
@@ -22,7 +23,7 @@ from driver.plan import Operation, Put
 from driver.state import AllowedIp, Object, WireguardDevice, WireguardLink, WireguardPeer
 from driver.wireguard_key import HostKey
 from driver.wireguard_peers import Peers
-from driver.wireguard_tool import WG, WIREGUARD_GO, NoAnswer
+from driver.wireguard_tool import WG, WIREGUARD_GO
 
 log = logging.getLogger(__name__)
 

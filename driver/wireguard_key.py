@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from driver import wireguard_tool
+from driver.command import NoAnswer
 from driver.errors import KernelError
-from driver.wireguard_tool import WG, NoAnswer
+from driver.wireguard_tool import WG
 
 log = logging.getLogger(__name__)
 

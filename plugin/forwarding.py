@@ -46,7 +46,8 @@ def assemble_forwarding(
 ) -> Forwarding:
     """`moved` hears that this host has another address in the underlay."""
     key = HostKey(settings.state_dir / "wireguard.key")
-    doors: list[Door] = [Offloads(), WireguardDoor(key), Forwarders(settings.state_dir)]
+    forwarders = Forwarders(settings.state_dir, lambda: reconciler.poke())
+    doors: list[Door] = [Offloads(), WireguardDoor(key), forwarders]
     where = settings.iface, settings.address
     reconciler = Reconciler(networks, settings.host, watch.view, *where, doors, settings.dns, moved=moved)
     ports, encrypted = Ports(networks.all_endpoints), settings.encryption == REQUIRED

@@ -56,6 +56,10 @@ def checksum(data: bytes) -> int:
 
 def send_frame(packet: bytes, mac: str, link: str = "eth0") -> None:
     """Put the packet on the link, whatever the routes say."""
+    put_on_the_wire(frame_of(packet, mac), link)
+
+
+def put_on_the_wire(frame: bytes, link: str = "eth0") -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as card:
         card.bind((link, 0))
-        card.send(frame_of(packet, mac))
+        card.send(frame)

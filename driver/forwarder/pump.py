@@ -47,6 +47,7 @@ class Tunnel:
     link: Link
     descriptor: int
     port: int  # of all peers
+    index: int | None = None  # the device's number: under its name there may be another one by now
     peers: dict[str, Peer] = field(default_factory=dict)
     table: Table[Way] = field(default_factory=Table)
     senders: Counter[Address] = field(default_factory=Counter)  # how many peers have it

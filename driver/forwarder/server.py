@@ -90,7 +90,7 @@ class Server:
     def _done(self, request: control.Request) -> Answer:
         match request:
             case control.Ask():
-                self._give_up_renamed()
+                self._give_up_lost()
                 return Answer(
                     local=self._udp.getsockname()[0],
                     networks=tuple(
@@ -130,7 +130,7 @@ class Server:
         old = self._pump.tunnels.get(link.vni)
         if old is not None:
             self._detach(old)
-        tunnel = Tunnel(link, tun.attach(link.dev), self._port)
+        tunnel = Tunnel(link, tun.attach(link.dev), self._port, tun.index(link.dev))
         self._pump.tunnels[link.vni] = tunnel
         self._watch(tunnel.descriptor, lambda: self._carry(tunnel))
 
@@ -138,13 +138,15 @@ class Server:
         if not self._pump.from_tun(tunnel):  # its device was deleted
             self._detach(tunnel)
 
-    def _give_up_renamed(self) -> None:
-        """Nobody would find a device under another name: it goes. Who asks makes a new one, and has it carried here."""
+    def _give_up_lost(self) -> None:
+        """A device that is not here any more under its name, because somebody renamed it, moved it to another namespace
+        or deleted it, would not be found by anybody: it goes. Who asks makes a new one, and has it carried here."""
         for tunnel in list(self._pump.tunnels.values()):
-            if tun.name(tunnel.descriptor) not in (tunnel.link.dev, None):
-                tun.give_up(tunnel.descriptor)
+            if tun.index(tunnel.link.dev) != tunnel.index:
+                stands = tun.give_up(tunnel.descriptor)
                 self._detach(tunnel)
-                self._ends = time.monotonic() + GRACE
+                if stands:
+                    self._ends = time.monotonic() + GRACE
 
     def _detach(self, tunnel: Tunnel) -> None:
         self._ends = 0.0

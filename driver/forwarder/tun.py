@@ -6,10 +6,11 @@ hands over TCP and UDP packets of up to 64 KiB, without checksums, and takes the
 import errno
 import fcntl
 import os
+import socket
 import struct
 
 DEVICE = "/dev/net/tun"
-TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD, TUNGETIFF = 0x400454CA, 0x400454CB, 0x400454D0, 0x800454D2
+TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
@@ -46,20 +47,23 @@ def attach(name: str) -> int:
     return descriptor
 
 
-def name(descriptor: int) -> str | None:
-    """What the device is called by now; None if it was deleted."""
+def index(name: str) -> int | None:
+    """The number of the link that is called so here; None if none is."""
     try:
-        told = fcntl.ioctl(descriptor, TUNGETIFF, bytes(40))
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def give_up(descriptor: int) -> bool:
+    """The device will not stay when it is closed; False if it is gone already."""
+    try:
+        fcntl.ioctl(descriptor, TUNSETPERSIST, 0)
     except OSError as error:
         if error.errno != errno.EBADFD:
             raise
-        return None
-    return told[:16].rstrip(b"\0").decode(errors="replace")
-
-
-def give_up(descriptor: int) -> None:
-    """The device will not stay when it is closed."""
-    fcntl.ioctl(descriptor, TUNSETPERSIST, 0)
+        return False
+    return True
 
 
 def close(descriptor: int) -> None:

@@ -8,7 +8,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from driver.errors import KernelError
 from driver.host_network import LinkSeen
-from driver.kernel.seen import tunnel_of
+from driver.kernel.seen import is_for_a_forwarder, tunnel_of
 from driver.model import mac_of
 from driver.state import BridgeLink, LinkState, TunLink, VxlanLink, WireguardLink
 
@@ -102,4 +102,6 @@ def read_network_link(link: LinkSeen, raw: bytes) -> VxlanLink | BridgeLink | Wi
         return VxlanLink(link.name, tunnel.vni, tunnel.local, tunnel.port, link.mac, tunnel.plain)
     if link.name.startswith(WIREGUARD_LINK):
         return WireguardLink(link.name, alive=link.kind == "wireguard")
-    return TunLink(link.name) if link.kind == "tun" else BridgeLink(link.name, link.mac)
+    if link.kind == "tun" and is_for_a_forwarder(raw):
+        return TunLink(link.name)
+    return BridgeLink(link.name, link.mac)

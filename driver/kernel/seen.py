@@ -19,6 +19,8 @@ PROXY_ARP, RP_FILTER, ROUTE_LOCALNET, ACCEPT_RA = 2, 7, 25, 3  # their places th
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VXLAN_ID, VXLAN_LOCAL, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 15, 17  # IFLA_VXLAN_*, the port in network byte order
 VXLAN_SWITCHES = 5, 6, 7  # TTL, TOS and learning: each one byte, and 0 in ours
+TUN_TYPE, TUN_MULTI_QUEUE = 3, 7  # IFLA_TUN_*, one byte each
+OF_PACKETS = b"\x01"  # IFF_TUN, unlike a TAP device's
 ETHERNET = 1  # ARPHRD_ETHER
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
 REMEMBERED = 16_384
@@ -45,7 +47,8 @@ def link_of(raw: bytes) -> LinkSeen:
 
 
 def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode()
+    """A link's name may be any bytes."""
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 class Tunnel(NamedTuple):
@@ -59,12 +62,23 @@ class Tunnel(NamedTuple):
 
 def tunnel_of(raw: bytes) -> Tunnel:
     """Not through pyroute2: it takes a millisecond, and two threads that read a message at once disturb each other."""
-    info = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_LINKINFO, b""), 0)
-    found = wire.attributes(info.get(IFLA_INFO_DATA, b""), 0)
+    found = _info_data(raw)
     vni = wire.U32.unpack(found[VXLAN_ID])[0] if VXLAN_ID in found else 0
     local = found.get(VXLAN_LOCAL) or found.get(VXLAN_LOCAL6) or bytes(4)
     plain = not any(any(found.get(switch, b"")) for switch in VXLAN_SWITCHES)
     return Tunnel(vni, wire.address(local), int.from_bytes(found.get(VXLAN_PORT, b""), "big"), plain)
+
+
+def is_for_a_forwarder(raw: bytes) -> bool:
+    """Of a TUN or TAP device: it carries packets and no frames, and has one queue. No other can be opened as such."""
+    found = _info_data(raw)
+    return found.get(TUN_TYPE, OF_PACKETS) == OF_PACKETS and not any(found.get(TUN_MULTI_QUEUE, b""))
+
+
+def _info_data(raw: bytes) -> dict[int, bytes]:
+    """What a link has because of its kind."""
+    info = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_LINKINFO, b""), 0)
+    return wire.attributes(info.get(IFLA_INFO_DATA, b""), 0)
 
 
 @lru_cache(REMEMBERED)

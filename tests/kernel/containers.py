@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from driver.backends.interface import Remote
 from driver.filter import Sets, members, sets
 from driver.goal import LocalNetwork, goal
 from driver.model import Endpoint, Network, Published
 from driver.nft import Nft
-from driver.plan import plan
+from driver.plan import Operation, plan
 from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.lab.commands import wait_until
 
@@ -157,12 +159,15 @@ def await_address(host: NamespaceHost) -> None:
     wait_until(f"the link-local address of {host.name}", there, timeout=10)
 
 
-def bring_about(host: NamespaceHost, number: int, local: list[LocalNetwork], *, fast: bool = True) -> None:
-    """The kernel of the host with this number as it should be."""
+def bring_about(host: NamespaceHost, number: int, local: list[LocalNetwork], *, fast: bool = True) -> list[Operation]:
+    """The kernel of the host with this number as it should be; what was done."""
+    done: list[Operation] = []
     for _ in range(2):
         actual, underlay = host.kernel.read(), host.kernel.underlay(None, ())
         for operation in plan(actual, goal(f"h{number}", underlay, local, actual, fast=fast)):
             host.kernel.apply(operation)
+            done.append(operation)
+    return done
 
 
 @contextmanager
@@ -189,3 +194,9 @@ def connected(
     finally:
         for name in made:
             ip("netns", "del", name)
+
+
+@pytest.fixture(params=["vxlan", "host-gw"])
+def net(two_hosts: tuple[NamespaceHost, NamespaceHost], request: pytest.FixtureRequest) -> Iterator[Net]:
+    with connected(two_hosts, request.param) as made:
+        yield made

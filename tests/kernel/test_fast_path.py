@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
@@ -40,21 +39,18 @@ from tests.kernel.containers import (
     connect,
     connected,
     endpoint,
+    net,
     network,
     remote,
     udp_socket,
 )
-from tests.packets import checksum, frame_of, udp_packet
+from tests.packets import checksum, frame_of, put_on_the_wire, udp_packet
+
+__all__ = ["net"]  # a fixture
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
 PACKETS = 20
 BULK = 4 << 20  # bytes
-
-
-@pytest.fixture(params=["vxlan", "host-gw"])
-def net(two_hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Net]:
-    with connected(two_hosts, request.param) as net:
-        yield net
 
 
 # --- who takes it
@@ -122,12 +118,6 @@ def test_what_is_for_a_link_on_top_of_the_underlay_is_not_taken(two_hosts: Hosts
                 inside(two_hosts[1].name, partial(put_on_the_wire, frame[:12] + tag + frame[12:]))
                 arriving.settimeout(PATIENCE if arrives else BRIEF)
                 assert received(arriving) == arrives
-
-
-def put_on_the_wire(frame: bytes) -> None:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as card:
-        card.bind(("eth0", 0))
-        card.send(frame)
 
 
 def received(arriving: socket.socket) -> bool:

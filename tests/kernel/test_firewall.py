@@ -1,5 +1,6 @@
 """Our accepts beside Docker's rules, in whichever of the two sets of tables of iptables those are."""
 
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,8 @@ OURS = [
     "-A DOCKER-USER -i flv+ -m comment --comment flannelpy -j ACCEPT",
     "-A DOCKER-USER -o flv+ -m comment --comment flannelpy -j ACCEPT",
 ]
+
+LATIN1 = os.fsdecode("für".encode("latin-1"))  # which is no UTF-8
 
 
 def rules(host: NamespaceHost, tool: str) -> list[str]:
@@ -44,3 +47,10 @@ def test_rules_of_an_earlier_version_are_exchanged(two_hosts: tuple[NamespaceHos
     assert rules(host, "iptables") == OURS
     inside(host.name, lambda: firewall.allow([]))
     assert "DOCKER-USER" not in host.run("iptables", "-S").stdout
+
+
+def test_comments_of_others_need_be_no_text(two_hosts: tuple[NamespaceHost, ...]) -> None:
+    host = two_hosts[0]
+    assert host.run("iptables", "-A", "FORWARD", "-m", "comment", "--comment", LATIN1).returncode == 0
+    inside(host.name, lambda: firewall.allow([4]))
+    assert host.run("iptables", "-S", "DOCKER-USER").stdout.splitlines()[1:] == OURS

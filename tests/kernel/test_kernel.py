@@ -1,5 +1,6 @@
 """The door to the kernel and the backends on real kernels: packets cross, crashes heal, foreign things stay."""
 
+import os
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -294,6 +295,19 @@ def test_a_link_with_a_name_of_ours_that_is_of_no_kind_of_ours_is_dropped(two_ho
     for operation in operations:
         a.kernel.apply(operation)
     assert a.kernel.read() == {}
+
+
+def test_a_link_whose_name_is_no_text_hinders_nobody(two_hosts: Hosts) -> None:
+    host, name = two_hosts[0], os.fsdecode("für".encode("latin-1"))
+    notices = Notices(host.name)
+    try:
+        host.ip("link", "add", name, "type", "bridge")
+        while not notices.wait():
+            pass
+    finally:
+        notices.close()
+    assert host.kernel.read() == {}
+    assert host.kernel.underlay(None, ()).dev == "eth0"
 
 
 def test_links_that_are_gone_are_forgotten(two_hosts: Hosts) -> None:

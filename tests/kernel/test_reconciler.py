@@ -1,7 +1,7 @@
 """When a pass looks at the kernel, and when it knows: in a namespace, with all but the firewall as it is."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -14,7 +14,7 @@ from driver.errors import KernelError
 from driver.forwarding import Forwarding
 from driver.goal import LocalNetwork, goal
 from driver.journal import Journal
-from driver.kernel import Kernel, Notices
+from driver.kernel import Kernel, Notices, flows
 from driver.listener import COALESCE, Listener
 from driver.model import Endpoint, Network
 from driver.reconciler import INSISTENT, Reconciler
@@ -22,6 +22,7 @@ from driver.state import FastPath, State
 from driver.view import View
 from store import records
 from store.codec import encode
+from store.ip import IPNetwork
 from store.memory import MemoryStore
 from tests.kernel.conftest import NamespaceHost, inside
 
@@ -380,20 +381,38 @@ def fast_paths(host: NamespaceHost) -> set[str]:
         return {o.dev for o in kernel.read().values() if isinstance(o, FastPath)}
 
 
-def test_a_network_has_its_fast_path_unless_the_host_has_policies_of_ipsec(bed: Bed) -> None:
+@pytest.fixture
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> list[Collection[IPNetwork]]:
+    """The pools whose flows would be, in the machine's own namespace."""
+    seen: list[Collection[IPNetwork]] = []
+
+    def forget_within(pools: Collection[IPNetwork]) -> int:
+        seen.append(pools)
+        return 0
+
+    monkeypatch.setattr(flows, "forget_within", forget_within)
+    return seen
+
+
+def test_a_network_has_its_fast_path_unless_the_host_has_policies_of_ipsec(
+    bed: Bed, forgotten: list[Collection[IPNetwork]]
+) -> None:
     bed.journal.put_network(replace(NET, fast_path=True, direct_routing=True))
     bed.reconciler.settle(["fl.7"])
     assert fast_paths(bed.host) == {"fl.7", "eth0"}
     bed.host.ip(
         *["xfrm", "policy", "add", "src", "10.240.0.0/18", "dst", "10.240.0.0/18", "dir", "out", "action", "block"]
     )
+    assert forgotten == []
     bed.reconciler.settle(["fl.7"])
     assert fast_paths(bed.host) == set()
+    assert forgotten == [[POOL]]
     bed.host.ip("xfrm", "policy", "flush")
     bed.reconciler.settle(["fl.7"])
     assert fast_paths(bed.host) == {"fl.7", "eth0"}
 
 
+@pytest.mark.usefixtures("forgotten")
 def test_a_fast_path_that_one_link_refuses_is_given_up_on_all_and_is_no_fault(bed: Bed) -> None:
     """Somebody shares the classifiers of that link with other links."""
     assert bed.host.run("tc", "qdisc", "add", "dev", "eth0", "ingress_block", "7", "clsact").returncode == 0

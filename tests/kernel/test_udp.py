@@ -244,11 +244,14 @@ def test_networks_of_one_port_share_a_forwarder_that_ends_with_the_last(pair: Pa
     assert list(a.directory.iterdir()) == []
 
 
-def test_a_deleted_device_is_made_again(pair: Pair) -> None:
+@pytest.mark.parametrize("another", ["", "tun", "tun multi_queue", "tap"])
+def test_a_deleted_device_is_made_again(pair: Pair, another: str) -> None:
+    """Also where somebody has made another one of its name."""
     a, b = pair
     a.host.ip("link", "del", "fl.7")
+    if another:
+        a.host.ip("tuntap", "add", "fl.7", "mode", *another.split())
     assert a.settle(a.desired(a.underlay()))
-    a.settle(a.desired(a.underlay()))
     assert a.settle(a.desired(a.underlay())) == []
     assert a.host.pings(b.address)
 

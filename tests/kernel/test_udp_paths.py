@@ -1,5 +1,6 @@
 """What packets of the udp backend meet on their way: other addresses, routers, other hosts, strangers, harm."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from driver.forwarder import wire
 from driver.kernel import Kernel
 from driver.model import Endpoint
 from driver.nft import Nft
+from store.ip import IPAddress
 from tests.kernel.conftest import NamespaceHost, inside, ip
 from tests.kernel.containers import BRIEF, connect, udp_socket
 from tests.kernel.udp_hosts import BLOCKS, NETWORK, PORT, UdpHost, apart, eventually, joined, remote, sends
@@ -78,11 +80,12 @@ def test_a_packet_passes_two_routers(pair: Pair, version: int) -> None:
             assert re.search(rf"From {router}:? .*(Time to live exceeded|Hop limit)", said(hops))
 
 
-def behind(host: UdpHost, stack: ExitStack) -> str:
+def behind(host: UdpHost, stack: ExitStack, addresses: tuple[IPAddress, ...] | None = None) -> str:
     """The namespace of a container on that host."""
     host.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     own = BLOCKS[host.number]
-    one = Endpoint(f"{host.number}caaaaaaaaa", NETWORK.id, (own[0][5], own[-1][5]), "02:00:00:00:00:05")
+    addresses = addresses or (own[0][5], own[-1][5])
+    one = Endpoint(f"{host.number}caaaaaaaaa", NETWORK.id, addresses, "02:00:00:00:00:05")
     place = connect(host.host, one, NETWORK)
     stack.callback(ip, "netns", "del", place.namespace)
     host.endpoints = (one,)
@@ -140,23 +143,54 @@ def tunnelled(source: UdpHost, outer: str, packet: bytes, vni: int = NETWORK.vni
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_none_that_is_injected_is_delivered_and_all_are_counted(pair: Pair, version: int) -> None:
-    """By somebody who is no peer, and by a peer in the name of others or into a network that it shares with nobody."""
+    """By somebody who is no peer, and by a peer in the name of others or into a network that it shares with nobody. One
+    of the peers has nothing but an address that it has borrowed of the other's block."""
     a, b = pair
-    for address in ("192.0.2.66", "192.0.2.77"):
+    stranger, lender, borrower = "192.0.2.77", "192.0.2.66", "192.0.2.67"
+    for address in (stranger, lender, borrower):
         a.host.ip("addr", "add", f"{address}/24", "dev", "eth0")
-    b.settle(b.desired(b.underlay(), [replace(remote(0), sources=(ip_address("192.0.2.66"),))]))
-    honest = ("10.240.1.5", "fd77::105")[version == 6]
+    loans = tuple(map(ip_network, ("10.240.1.61", "fd77::13d")))
+    third = Remote("h2", (ip_address(borrower),), loans)
+    b.settle(b.desired(b.underlay(), [replace(remote(0), sources=(ip_address(lender),)), third]))
+    honest, loan = (("10.240.1.5", "10.240.1.61"), ("fd77::105", "fd77::13d"))[version == 6]
     forged = (("10.240.2.9", "10.240.3.9", "203.0.113.9"), ("fd77::209", "fd77::305", "2001:db8::9"))[version == 6]
     target = str((b.address, b.address6)[version == 6])
-    counted = [("192.0.2.77", honest, 7, "strangers"), ("192.0.2.66", honest, 9, "strangers")]
-    counted += [("192.0.2.66", source, 7, "spoofed") for source in forged]
+    counted = [(stranger, honest, 7, "strangers"), (lender, honest, 9, "strangers")]
+    counted += [(lender, source, 7, "spoofed") for source in (*forged, loan)]
+    counted += [(borrower, source, 7, "spoofed") for source in (*forged, honest)]
     with udp_socket(b.host.name, target, 5555) as receiver:
         for number, (outer, source, vni, why) in enumerate(counted):
             before = refused(b)
             tunnelled(a, outer, udp_packet(source, target, 5555, b"injected"), vni)
             eventually(partial(has_refused, b, {**before, why: before[why] + 1}))
-            tunnelled(a, "192.0.2.66", udp_packet(honest, target, 5555, b"%d" % number))
-            assert receiver.recv(100) == b"%d" % number
+            for sender, own in ((lender, honest), (borrower, loan)):
+                tunnelled(a, sender, udp_packet(own, target, 5555, b"%d" % number))
+                assert receiver.recv(100) == b"%d" % number
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_lent_an_address_to_this_host_cannot_send_from_it(pair: Pair, version: int) -> None:
+    """Its forwarder does not know its addresses, and takes it for one of the lender's block. The filter knows."""
+    a, b = pair
+    lender, loan = ip_address("192.0.2.66"), BLOCKS[0][version == 6][60]
+    a.host.ip("addr", "add", f"{lender}/24", "dev", "eth0")
+    other = replace(remote(0), sources=(lender,))
+    with ExitStack() as stack:
+        behind(b, stack, (BLOCKS[0][0][60], BLOCKS[0][1][60]))
+        b.settle(b.desired(b.underlay(), [other]))
+        filtering = sets([NETWORK], members(NETWORK, [other]), b.endpoints, ["eth0"])
+        inside(b.host.name, lambda: Nft().settle(filtering))
+        target = str((b.address, b.address6)[version == 6])
+        with udp_socket(b.host.name, target, 5555) as receiver:
+            tunnelled(a, str(lender), udp_packet(str(loan), target, 5555, b"injected"))
+            eventually(lambda: counted_by_filter(b, "injected") == 1)
+            tunnelled(a, str(lender), udp_packet(str(loan - 1), target, 5555, b"honest"))
+            assert receiver.recv(100) == b"honest"
+
+
+def counted_by_filter(host: UdpHost, name: str) -> int:
+    told = host.host.run("nft", "-j", "list", "counter", "inet", "flannelpy", name).stdout
+    return int(next(part["counter"]["packets"] for part in json.loads(told)["nftables"] if "counter" in part))
 
 
 def refused(host: UdpHost) -> dict[str, int]:
@@ -179,8 +213,7 @@ def test_the_filter_keeps_strangers_off_the_forwarder(pair: Pair) -> None:
         receiver.settimeout(BRIEF)
         with pytest.raises(TimeoutError):
             receiver.recv(100)
-    told = b.host.run("nft", "list", "counter", "inet", "flannelpy", "strangers").stdout
-    assert "packets 1 " in told
+    assert counted_by_filter(b, "strangers") == 1
     assert refused(b) == before
     assert a.host.pings(b.address)
 
@@ -203,4 +236,19 @@ def test_harm_to_the_device_is_healed(pair: Pair, harm: list[str]) -> None:
     assert a.settle(a.desired(a.underlay())) == []
     assert a.host.pings(b.address)
     assert "lost" not in a.host.ip("link")
+    assert a.forwarders() == forwarders
+
+
+def test_a_device_that_somebody_moved_to_another_namespace_is_replaced(pair: Pair) -> None:
+    a, b = pair
+    forwarders, elsewhere = a.forwarders(), f"{a.host.name}x"
+    ip("netns", "add", elsewhere)
+    try:
+        a.host.ip("link", "set", "fl.7", "netns", elsewhere)
+        a.settle(a.desired(a.underlay()))
+        assert a.settle(a.desired(a.underlay())) == []
+        assert a.host.pings(b.address)
+        assert "fl.7" not in ip("link", netns=elsewhere)
+    finally:
+        ip("netns", "del", elsewhere)
     assert a.forwarders() == forwarders

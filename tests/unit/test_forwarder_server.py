@@ -20,7 +20,6 @@ def test_a_network_is_taken_away_while_a_packet_of_it_waits(monkeypatch: pytest.
     """The kernel tells of both at once, and of the request first."""
     busy, go_on = threading.Event(), threading.Event()
     devices = {name: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for name in ("fl.7", "fl.8")}
-    names: dict[int, str] = {}
     path = tmp_path / "forwarder.sock"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
 
@@ -30,12 +29,10 @@ def test_a_network_is_taken_away_while_a_packet_of_it_waits(monkeypatch: pytest.
             go_on.wait(PATIENCE)
 
         def attach(name: str) -> int:
-            descriptor = os.dup(devices[name][0].fileno())
-            names[descriptor] = name
-            return descriptor
+            return os.dup(devices[name][0].fileno())
 
         monkeypatch.setattr(tun, "attach", attach)
-        monkeypatch.setattr(tun, "name", names.get)
+        monkeypatch.setattr(tun, "index", {"fl.7": 7, "fl.8": 8}.get)
         monkeypatch.setattr(Pump, "from_udp", stay)
         listener.bind(str(path))
         listener.listen()

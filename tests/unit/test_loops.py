@@ -6,20 +6,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
+from itertools import count
 from types import SimpleNamespace
 from typing import Protocol, cast
 
 import pytest
 
 from cluster.lender import Lender
-from driver import listener
+from driver import listener, reconciler
 from driver.errors import KernelError
+from driver.journal import Journal
 from driver.kernel import Kernel, Notices
 from driver.remover import Remover
 from driver.view import View
 from ipam.spaces import SpacedPool
 from store import records
 from store.interface import StoreUnavailable
+from store.memory import MemoryStore
 
 
 class Loop(Protocol):
@@ -84,6 +87,23 @@ def test_what_the_kernel_told_meanwhile_is_asked_for_whatever_breaks_however_oft
         assert one.runs
         assert one.failures == 4
         over.set()
+
+
+def test_passes_go_on_after_a_door_to_the_kernel_that_does_not_even_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, third = count(1), threading.Event()
+    monkeypatch.setattr(reconciler, "AGAIN", 0.01)
+
+    def open_kernel() -> Kernel:
+        if next(opened) == 3:
+            third.set()
+        return cast(Kernel, SimpleNamespace(read=broken, underlay=broken, close=broken))
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    one = reconciler.Reconciler(Journal(MemoryStore()), "h1", lambda: None, None, (), open_kernel=open_kernel)
+    with running(one):
+        assert third.wait(5)
 
 
 def test_wishes_are_looked_at_after_a_view_that_cannot_be_read() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from driver import nft
 from driver.errors import KernelError
-from driver.nft import read_ruleset
+from driver.nft import read_generation, read_ruleset
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,9 @@ def test_an_nft_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(KernelError, match=says):
         read_ruleset()
+
+
+def test_a_kernel_without_netfilters_netlink_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft, "NETLINK_NETFILTER", 31)
+    with pytest.raises(KernelError, match=r"^reading the number of nftables' ruleset: Protocol not supported$"):
+        read_generation()

@@ -1,14 +1,15 @@
 """Ports of this host, held by real sockets."""
 
 import socket
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from driver.errors import BadRequest, NetworkConflict
-from driver.model import Endpoint, PortRequest
-from driver.ports import Ports
+from driver.model import Endpoint, PortRequest, Published
+from driver.ports import Ports, _bind
 
 LOOPBACK, SCTP = ip_address("127.0.0.1"), 132
 ONE = Endpoint("one", "net", (ip_address("10.240.1.5"),), "02:00:00:00:00:05")
@@ -70,6 +71,23 @@ def test_after_a_restart_they_are_held_again() -> None:
     with pytest.raises(NetworkConflict):
         after.take(OTHER, [at(published[0].host_port)])
     after.release(ONE.id)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "2001:db8::9"])
+def test_after_a_restart_they_are_held_where_the_address_is_not_there_yet(address: str) -> None:
+    """As that of a host whose DHCP server is slow, or has given it another one."""
+    published = Published(6, ip_address(address), free_port(), 80)
+    restarted = Ports(lambda: [replace(ONE, published=(published,))])
+    restarted.start()
+    assert not is_free(published)
+    restarted.release(ONE.id)
+    assert is_free(published)
+
+
+def is_free(published: Published) -> bool:
+    """For anybody who does not mind, either, that this host does not have the address."""
+    with ExitStack() as sockets:
+        return bool(_bind(sockets, 6, published.host_address, published.host_port, (), anywhere=True))
 
 
 def test_a_port_whose_server_has_just_ended_is_free_as_it_is_for_that_server() -> None:
