@@ -1,16 +1,15 @@
-"""/Plugin.Activate: which protocols this plugin speaks."""
+"""The calls of the handshake, whose answers are always the same."""
+
+from functools import partial
 
 from flask import Blueprint
 
-from plugin import wire
-from plugin.wire import Json
+from plugin.handshake import ANSWERS
 
 
 def blueprint() -> Blueprint:
-    bp = Blueprint("Plugin", __name__)
-
-    @bp.post("/Plugin.Activate")
-    def activate() -> Json:
-        return wire.implements()
-
+    bp = Blueprint("Handshake", __name__)
+    for call, answer in ANSWERS.items():
+        name = call.strip("/").replace(".", "_")
+        bp.add_url_rule(call, name, partial(dict, answer), methods=["POST"])
     return bp

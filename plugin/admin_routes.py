@@ -8,8 +8,8 @@ from driver.errors import BadRequest
 from operations.lookup import Lookups
 from operations.visit import Visits
 from plugin import addresses, admin
+from plugin.handshake import Json
 from plugin.parts import Parts
-from plugin.wire import Json
 from store.codec import BadRecord, decode, encode
 from store.ip import IPAddress
 

@@ -11,11 +11,11 @@ from flask.json.provider import DefaultJSONProvider
 
 from plugin import activation, admin_routes, errors, ipam_routes, network_routes
 from plugin.body import MAX_BODY
+from plugin.handshake import CONTENT_TYPE
 from plugin.ipam_routes import Ipam
 from plugin.network_routes import NetworkDriver
 from plugin.parts import assemble
 from plugin.settings import Settings
-from plugin.wire import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 

@@ -55,18 +55,19 @@ def serve(**flags: str | None) -> NoReturn:
     """Run the plugin in the foreground."""
     from plugin import log, privileges, state_dir
     from plugin.credentials import refuse_unusable
+    from plugin.listening import Busy
 
     try:
         settings = read_settings(flags)
         refuse_unusable(settings)
         if sentence := privileges.missing():
-            raise state_dir.Busy(sentence)
+            raise Busy(sentence)
         log.setup(settings.log)
         with state_dir.claim(settings.state_dir):
             _serve(state_dir.with_host(settings))
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
-    except state_dir.Busy as error:
+    except Busy as error:
         raise click.ClickException(str(error)) from None
     raise SystemExit(0)
 

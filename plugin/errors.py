@@ -14,7 +14,7 @@ from driver import errors as driver
 from ipam import errors as ipam
 from ipam.lending import NoAnswer
 from plugin.body import MAX_BODY, Emptied, Malformed, shown
-from plugin.wire import Json, refusal
+from plugin.handshake import Json, refusal
 from store.interface import Contended, StoreUnavailable
 
 log = logging.getLogger(__name__)

@@ -89,7 +89,8 @@ def sentences() -> Iterator[None]:
     """What can go wrong for an operator ends in one sentence, not in a traceback."""
     from driver.errors import DriverError
     from ipam.errors import IpamError
-    from plugin import client, state_dir
+    from plugin import client
+    from plugin.listening import Busy
     from store.codec import BadRecord
     from store.interface import Contended, StoreUnavailable
 
@@ -101,7 +102,7 @@ def sentences() -> Iterator[None]:
         raise OtherVersion from None
     except (StoreUnavailable, Contended, client.NotRunning, client.NotAllowed, client.NotNow, CannotTell) as error:
         raise Unanswered(str(error)) from None
-    except (DriverError, IpamError, BadRecord, client.Refused, state_dir.Busy, CannotInstall) as error:
+    except (DriverError, IpamError, BadRecord, client.Refused, Busy, CannotInstall) as error:
         raise click.ClickException(str(error)) from None
 
 

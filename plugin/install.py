@@ -10,11 +10,12 @@ from plugin import daemon_json
 from plugin.steps import Folder, Remove, Step, Systemctl, Write
 
 SERVICE = "flannelpy.service"
-UNIT = f"/etc/systemd/system/{SERVICE}"
+STAND_IN = "flannelpy-stand-in.service"  # answers Docker while flannelpy does not run
+UNIT, STAND_IN_UNIT = f"/etc/systemd/system/{SERVICE}", f"/etc/systemd/system/{STAND_IN}"
 ENVIRONMENT = "/etc/flannelpy.env"
 DAEMON_JSON = "/etc/docker/daemon.json"
 DNS_ADDED = "docker-dns"  # in the state directory: what was added to daemon.json
-PROGRAM = "/opt/flannelpy/bin/flannelpy"  # in plugin/flannelpy.service
+PROGRAM = "/opt/flannelpy/bin/flannelpy"  # in both units; the stand-in's is beside it, and its name begins so
 # Docker's removal of a network is copied to the other hosts like its creation; docs/install.md has the whole procedure.
 REMOVE_HERE = (
     "restart flannelpy with FLANNELPY_PROPAGATE=false, or all hosts lose them, then remove them with docker network rm"
@@ -35,6 +36,7 @@ class Seen:
     """What is on the host: texts of files, empty where there is none."""
 
     unit: str = ""
+    stand_in: str = ""
     environment: str = ""
     daemon_json: str = ""
     dns_added: str = ""
@@ -45,6 +47,7 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     unit: str  # plugin/flannelpy.service
+    stand_in: str  # plugin/flannelpy-stand-in.service
     program: str  # this flannelpy
     read: Sequence[str]  # where it is read from: itself, its Python, its packages; links followed, and as they stand
     state_dir: str
@@ -54,24 +57,34 @@ class Wanted:
 
 def install_steps(seen: Seen, wanted: Wanted) -> list[Step]:
     """The files that differ, and a service that runs with them."""
-    unit = wanted.unit.replace(PROGRAM, wanted.program)
     environment = merged(seen.environment, wanted.settings)
     _refuse_hidden(wanted.read, variables(environment))
     files: list[Step] = []
     if environment != seen.environment:
         files.append(Write(ENVIRONMENT, environment, 0o600))
-    if unit != seen.unit:
-        files += [Write(UNIT, unit, 0o644), Systemctl(("daemon-reload",))]
+    if units := list(_unit_steps(seen, wanted)):
+        files += [*units, Systemctl(("daemon-reload",))]
+    enable = [Systemctl(("enable", STAND_IN)), Systemctl(("enable", "--now", SERVICE))]
     restart = [Systemctl(("restart", SERVICE))] if (files and seen.unit) or seen.outdated else []
     folder = Folder(wanted.state_dir, 0o700)
-    return [folder, *files, Systemctl(("enable", "--now", SERVICE)), *restart, *_dns_steps(seen, wanted)]
+    return [folder, *files, *enable, *restart, *_dns_steps(seen, wanted)]
+
+
+def _unit_steps(seen: Seen, wanted: Wanted) -> Iterator[Write]:
+    for path, found, text in ((UNIT, seen.unit, wanted.unit), (STAND_IN_UNIT, seen.stand_in, wanted.stand_in)):
+        unit = text.replace(PROGRAM, wanted.program)
+        if unit != found:
+            yield Write(path, unit, 0o644)
 
 
 def uninstall_steps(seen: Seen, state_dir: str) -> list[Step]:
     """The state directory stays: it says which addresses this host holds."""
     steps = list(_dns_undone(seen, state_dir))
-    if seen.unit:
-        steps += [Systemctl(("disable", "--now", SERVICE)), Remove(UNIT), Systemctl(("daemon-reload",))]
+    for service, path, found in ((SERVICE, UNIT, seen.unit), (STAND_IN, STAND_IN_UNIT, seen.stand_in)):
+        if found:
+            steps += [Systemctl(("disable", "--now", service)), Remove(path)]
+    if seen.unit or seen.stand_in:
+        steps.append(Systemctl(("daemon-reload",)))
     if seen.environment:
         steps.append(Remove(ENVIRONMENT))
     return steps

@@ -22,6 +22,7 @@ def look(root: Path, state_dir: str) -> Seen:
     found = (daemon_json.nameservers(_text(root, path)) for path in _RESOLV_CONF)
     return Seen(
         unit=_text(root, install.UNIT),
+        stand_in=_text(root, install.STAND_IN_UNIT),
         environment=_text(root, install.ENVIRONMENT),
         daemon_json=_text(root, install.DAEMON_JSON),
         dns_added=_text(root, f"{state_dir}/{install.DNS_ADDED}"),
@@ -50,8 +51,8 @@ def _service_start() -> float | None:
     return time.time() - time.monotonic() + int(said.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
 
 
-def unit() -> str:
-    return resources.files("plugin").joinpath(install.SERVICE).read_text()
+def unit(name: str = install.SERVICE) -> str:
+    return resources.files("plugin").joinpath(name).read_text()
 
 
 def program() -> str:

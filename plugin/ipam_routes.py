@@ -6,7 +6,7 @@ from flask import Blueprint, request
 
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from plugin import wire
-from plugin.wire import Json
+from plugin.handshake import Json
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 
@@ -19,14 +19,6 @@ class Ipam(Protocol):
 
 def blueprint(ipam: Ipam) -> Blueprint:
     bp = Blueprint("IpamDriver", __name__)
-
-    @bp.post("/IpamDriver.GetCapabilities")
-    def get_capabilities() -> Json:
-        return wire.ipam_capabilities()
-
-    @bp.post("/IpamDriver.GetDefaultAddressSpaces")
-    def get_default_address_spaces() -> Json:
-        return wire.address_spaces()
 
     @bp.post("/IpamDriver.RequestPool")
     def request_pool() -> Json:

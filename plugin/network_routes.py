@@ -7,7 +7,7 @@ from flask import Blueprint, request
 
 from driver.model import EndpointRequest, JoinAnswer, NetworkRequest, PortRequest
 from plugin import wire
-from plugin.wire import Json
+from plugin.handshake import Json
 
 
 class NetworkDriver(Protocol):
@@ -33,10 +33,6 @@ def blueprint(driver: NetworkDriver) -> Blueprint:
 
 
 def _networks(bp: Blueprint, driver: NetworkDriver) -> None:
-    @bp.post("/NetworkDriver.GetCapabilities")
-    def get_capabilities() -> Json:
-        return wire.network_capabilities()
-
     @bp.post("/NetworkDriver.CreateNetwork")
     def create_network() -> Json:
         driver.create_network(wire.network_request(request.get_data()))

@@ -4,17 +4,12 @@ One worker, because one agent looks after the kernel and the host's journal. Thr
 parallel. A worker that dies is replaced; the master keeps the socket open, so that dockerd's calls wait meanwhile."""
 
 import ctypes
-import fcntl
 import logging
-import os
 import signal
 import socket
-import stat
-import struct
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +19,9 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
+from plugin.listening import listen
 from plugin.notify import notify
 from plugin.settings import Settings, SettingsError
-from plugin.state_dir import PATIENCE, Busy
 from plugin.watchdog import Systemd, Watchdog
 from store.interface import StoreUnavailable
 
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SOCKET_UMASK = 0o117  # mode 0660 from the moment of bind()
-BACKLOG = 1024
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TURN = 0.001  # seconds a thread of the agent may keep a request waiting, each time that it comes back from the disk
 
@@ -65,68 +58,6 @@ def options(settings: Settings, listeners: Iterable[socket.socket], systemd: Sys
         "post_worker_init": partial(_start_agent, systemd),
         "worker_exit": _stop_agent,
     }
-
-
-def listen(path: Path, patience: float = PATIENCE) -> socket.socket:
-    """A listening socket at `path`, in place of a dead one's file. The directory is locked meanwhile, or two starts
-    at the same time would both find the file dead."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
-            _remove_dead(path, patience)
-            return _bound(path)
-    except OSError as error:
-        raise Busy(f"FLANNELPY_SOCKET is {str(path)!r}: it cannot be used ({error})") from None
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_dead(path: Path, patience: float) -> None:
-    if not path.exists():
-        path.unlink(missing_ok=True)  # a dangling link
-        return
-    if not stat.S_ISSOCK(path.stat().st_mode):
-        raise Busy(f"FLANNELPY_SOCKET is {str(path)!r}: there is a file that is not a socket")
-    deadline = time.monotonic() + patience
-    while (pid := _listener(path)) is not None:
-        if time.monotonic() > deadline:
-            who = f" (process {pid})" if pid else ""
-            raise Busy(f"Another flannelpy answers on {path}{who}: stop it first")
-        time.sleep(0.1)
-    path.unlink(missing_ok=True)
-
-
-def _listener(path: Path) -> int | None:
-    """The process that listens at `path`, 0 if it cannot be told (too busy, or in another container), None if none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.setblocking(False)
-        try:
-            client.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return None
-        except BlockingIOError:
-            return 0
-        pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return int(pid)
-
-
-def _bound(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(SOCKET_UMASK)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    listener.listen(BACKLOG)
-    return listener
 
 
 def _die_with_master(_server: Any, _worker: Any) -> None:

@@ -14,6 +14,7 @@ from plugin.flags import json_flag, sentences, settings_flags, show_json
 from plugin.install import (
     DAEMON_JSON,
     ENVIRONMENT,
+    STAND_IN,
     CannotInstall,
     Seen,
     Wanted,
@@ -59,7 +60,8 @@ def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json
         alone = root != "/" or seen.unit
         refuse = (lambda: None) if alone else partial(installer.refuse_beside_another, settings)
         program, state_dir = installer.program(), str(settings.state_dir)
-        wanted = Wanted(installer.unit(), program, installer.read_from(), state_dir, given, _addresses(docker_dns))
+        units = (installer.unit(), installer.unit(STAND_IN))
+        wanted = Wanted(*units, program, installer.read_from(), state_dir, given, _addresses(docker_dns))
         _carry_out(install_steps(seen, wanted), refuse, root, yes=yes, dry_run=dry_run, as_json=as_json)
 
 

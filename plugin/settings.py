@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from driver.backends import BACKENDS
 from plugin import addresses
+from plugin.paths import SOCKET, parse_path, parse_paths
 from store.ip import IPAddress, IPNetwork, overlap
 
 PREFIX = "FLANNELPY_"
@@ -19,7 +20,6 @@ SHORTEST_LEASE, LONGEST_LEASE = 6, 3_600_000  # seconds
 RESOLVERS = "169.254.53.53,fda9:fe35:35::53"  # the second after the first, a9fe:3535 in hexadecimal
 LEVELS = ("debug", "info", "warning", "error")
 REQUIRED, OPTIONAL = "required", "optional"
-_LONGEST_SOCKET_PATH = 107  # bytes: sockaddr_un's sun_path without its final zero
 _CONSUL_PORTS = {"consul": 8500, "consuls": 8501}  # Consul's own, without and with TLS
 _HOST = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
 _CLUSTER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*(/[a-zA-Z0-9][a-zA-Z0-9._-]*)*")
@@ -166,22 +166,6 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
-def parse_paths(text: str) -> tuple[Path, ...]:
-    paths = tuple(parse_path(part.strip()) for part in text.split(","))
-    for path in paths:
-        if len(bytes(path)) > _LONGEST_SOCKET_PATH:
-            raise ValueError(f"a socket's path has at most {_LONGEST_SOCKET_PATH} bytes")
-    if len(set(paths)) < len(paths):
-        raise ValueError("it names the same path twice")
-    return paths
-
-
-def parse_path(text: str) -> Path:
-    if not text.startswith("/") or "\0" in text or ".." in text.split("/") or text.endswith("/"):
-        raise ValueError("it must be an absolute path")
-    return Path(text)
-
-
 def _address(text: str) -> IPAddress:
     try:
         found = addresses.address(text)
@@ -258,7 +242,7 @@ class Settings:
     )
     socket: tuple[Path, ...] = setting(
         "SOCKET",
-        "/run/docker/plugins/flannelpy.sock",
+        SOCKET,
         parse_paths,
         "where dockerd finds the plugin; commas between several paths",
     )

@@ -10,15 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from plugin.listening import PATIENCE, Busy
 from plugin.settings import Settings, SettingsError, parse_host
 
-PATIENCE = 3.0  # seconds: a worker outlives its killed master by about one
 _LOCK = "lock"
 _ANYBODY = ("localhost", "localhost.localdomain", "(none)")
-
-
-class Busy(Exception):
-    """Another flannelpy is running; the message is a sentence."""
 
 
 def claim(path: Path, patience: float = PATIENCE) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Docker's JSON <-> our dataclasses: the only file with Docker's spelling.
+"""Docker's JSON <-> our dataclasses: with handshake.py the only file with Docker's spelling.
 
 The protocol is described in moby, daemon/libnetwork/docs/remote.md and ipam.md, and spelled in
 daemon/libnetwork/{drivers,ipams}/remote/api/api.go. Go omits or nulls what is empty, so only ids must be there."""
@@ -22,12 +22,9 @@ from ipam.errors import IpamError
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from plugin import fields
 from plugin.body import Malformed, Text, decode, shown
+from plugin.handshake import ADDRESS_SPACE, Json
 from store.ip import IPAddress, IPInterface, IPNetwork, contains
 
-Json = dict[str, object]
-
-CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-ADDRESS_SPACE = "flannelpy"
 _GATEWAY = "com.docker.network.gateway"
 _GATEWAY_FIELD = {4: "Gateway", 6: "GatewayIPv6"}
 _CONNECTED, _VIA_NEXT_HOP = 1, 0  # libnetwork's types.CONNECTED and types.NEXTHOP
@@ -228,15 +225,6 @@ def released_address(body: bytes) -> tuple[PoolId, IPAddress]:
 # what Docker is told
 
 
-def implements() -> Json:
-    return {"Implements": ["NetworkDriver", "IpamDriver"]}
-
-
-def network_capabilities() -> Json:
-    """Each host creates the network itself (Scope), and it reaches all hosts (ConnectivityScope)."""
-    return {"Scope": "local", "ConnectivityScope": "global", "GwAllocChecker": False}
-
-
 def gateways_needed() -> Json:
     return {"SkipIPv4": False, "SkipIPv6": False}
 
@@ -263,27 +251,12 @@ def endpoint_info() -> Json:
     return {"Value": {}}
 
 
-def ipam_capabilities() -> Json:
-    """No replay at dockerd's start: this host remembers its pools and addresses itself."""
-    return {"RequiresMACAddress": False, "RequiresRequestReplay": False}
-
-
-def address_spaces() -> Json:
-    """The same name for both: else libnetwork asks for pools for ever when one overlaps a route of the host (27+)."""
-    return {"LocalDefaultAddressSpace": ADDRESS_SPACE, "GlobalDefaultAddressSpace": ADDRESS_SPACE}
-
-
 def pool_answer(pool_id: PoolId, pool: IPNetwork) -> Json:
     return {"PoolID": str(pool_id), "Pool": str(pool), "Data": {}}
 
 
 def address_answer(given: IPInterface) -> Json:
     return {"Address": str(given), "Data": {}}
-
-
-def refusal(sentence: str) -> Json:
-    """dockerd reads `Err` on any status but 200 for both protocols; `Error` is the IPAM protocol's own name for it."""
-    return {"Err": sentence, "Error": sentence}
 
 
 # parts

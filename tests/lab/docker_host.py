@@ -24,6 +24,7 @@ address = "/run/containerd/containerd.sock"
 path = "{directory}/containerd-opt"
 """
 FLANNELPY = images.ROOT / ".venv/bin/flannelpy"
+STAND_IN = (str(images.ROOT / ".venv/bin/python"), "-m", "plugin.stand_in")
 PLUGIN_SOCKET = "/run/docker/plugins/flannelpy.sock"
 FETCH = """
 import sys, urllib.error, urllib.request
@@ -57,6 +58,7 @@ class DockerHost(Machine):
         self.containerd: Daemon | None = None
         self.dockerd: Daemon | None = None
         self.flannelpy: Daemon | None = None
+        self.stand_in: Daemon | None = None
         self.flannelpy_env: dict[str, str] = {}
         self._ran: tuple[str, ...] = ()  # when it last lost power
 
@@ -77,7 +79,7 @@ class DockerHost(Machine):
         if self.powered:
             self._ran = self._running()
         self.power_off()
-        for daemon in (self.containerd, self.dockerd, self.flannelpy, self._engine_root):
+        for daemon in (self.containerd, self.dockerd, self.flannelpy, self.stand_in, self._engine_root):
             if daemon is not None:
                 daemon.wait(10)
 
@@ -274,6 +276,16 @@ class DockerHost(Machine):
         """SIGKILL to the master and all its workers."""
         if self.flannelpy is not None:
             self.flannelpy.kill_family()
+
+    def start_stand_in(self) -> None:
+        """Who answers Docker while flannelpy does not run, until the plugin socket accepts."""
+        self.stand_in = self.daemon("the stand-in", *STAND_IN, log="stand-in.log")
+        self._await_service("the stand-in", self.stand_in, lambda: unix_http.accepts(self.path(PLUGIN_SOCKET)))
+
+    def await_handover(self, timeout: float = 30) -> None:
+        """Until the stand-in has ended, because flannelpy answers."""
+        assert self.stand_in is not None
+        assert self.stand_in.wait(timeout) == 0, self.stand_in.tail()
 
     def flannelpy_log(self) -> str:
         """All of it, over restarts."""

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from plugin.install import ENVIRONMENT
+from plugin.stand_in import SENTENCE
 from tests.lab.cluster import FLANNELPY, PingStream
 from tests.lab.commands import wait_until
 from tests.promises import best_of
 from tests.systemd import cluster
-from tests.systemd.cluster import Installed, Pair
+from tests.systemd.cluster import Container, Installed, Pair
 from tests.systemd.machine import SystemdMachine
 
 FED = 30  # seconds from one sign of life to the next: a third of the unit's WatchdogSec
@@ -138,8 +140,9 @@ def test_status_takes_300_ms_of_a_processor_at_most(pair: Pair) -> None:
 
 
 def test_what_systemd_says_of_the_units_hardening(installed: Installed) -> None:
-    said = installed.machines[0].run("systemd-analyze", "security", "--no-pager", "flannelpy")
-    cluster.TOLD.append(said.splitlines()[-1])
+    for unit in ("flannelpy", "flannelpy-stand-in"):
+        said = installed.machines[0].run("systemd-analyze", "security", "--no-pager", unit)
+        cluster.TOLD.append(said.splitlines()[-1])
 
 
 def test_containers_are_back_after_a_reboot(machines: list[SystemdMachine]) -> None:
@@ -153,3 +156,45 @@ def test_containers_are_back_after_a_reboot(machines: list[SystemdMachine]) -> N
     back = cluster.look(one, "back", "web")
     cluster.await_reached([there, back])
     assert one.docker_json("inspect", "back")[0]["RestartCount"] == 0
+
+
+WRONG = "FLANNELPY_LOG=loud"
+
+
+@pytest.mark.parametrize(
+    ("prevent", "mend"),
+    [
+        (f"echo {WRONG} >>{ENVIRONMENT}", f"sed -i /{WRONG}/d {ENVIRONMENT}; systemctl restart flannelpy"),
+        ("systemctl disable flannelpy", "systemctl enable --now flannelpy"),
+    ],
+    ids=["wrong", "disabled"],
+)
+def test_docker_starts_at_once_beside_a_flannelpy_that_cannot(pair: Pair, prevent: str, mend: str) -> None:
+    """Somebody else says so to Docker. Once flannelpy can, all is as it was."""
+    (one, other), machine = pair, pair[0].host
+    machine.docker("update", "--restart", "always", one.name)
+    machine.type(prevent)
+    machine.reboot()
+    assert start_of_docker(machine) < 8
+    assert machine.systemd("flannelpy", "ActiveState") in ("failed", "inactive")
+    assert SENTENCE in machine.docker_json("inspect", one.name)[0]["State"]["Error"]
+    machine.type(mend)
+    wait_until("the container to be back", lambda: is_running(one), timeout=60)
+    cluster.await_reached([cluster.look(machine, one.name, "web"), other])
+    wait_until(
+        "the stand-in to end", lambda: machine.systemd("flannelpy-stand-in", "ActiveState") == "inactive", timeout=10
+    )
+
+
+def start_of_docker(machine: SystemdMachine) -> float:
+    """Seconds until its API answered, told in the end."""
+    began, ready = (
+        int(machine.systemd("docker", f"{moment}TimestampMonotonic")) for moment in ("InactiveExit", "ActiveEnter")
+    )
+    took = (ready - began) / 1e6
+    cluster.TOLD.append(f"Docker's start without flannelpy: {took:.1f} s")
+    return took
+
+
+def is_running(container: Container) -> bool:
+    return bool(container.host.docker_json("inspect", container.name)[0]["State"]["Running"])

@@ -8,7 +8,11 @@ from tests.systemd import cluster
 from tests.systemd.cluster import Pair
 from tests.systemd.machine import SystemdMachine
 
-WRITTEN = ("/etc/systemd/system/flannelpy.service", "/etc/flannelpy.env")
+WRITTEN = (
+    "/etc/systemd/system/flannelpy.service",
+    "/etc/systemd/system/flannelpy-stand-in.service",
+    "/etc/flannelpy.env",
+)
 
 
 def exists(machine: SystemdMachine, path: str) -> bool:

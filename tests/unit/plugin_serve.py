@@ -9,6 +9,7 @@ from flask import Flask
 
 from plugin import log, server, state_dir
 from plugin.app import build_app
+from plugin.listening import Busy
 from plugin.settings import Settings
 from store.interface import StoreUnavailable
 from tests.unit.plugin_fakes import FakeDriver, FakeIpam
@@ -62,7 +63,7 @@ def main() -> None:
     try:
         with state_dir.claim(settings.state_dir, patience=0.5):
             server.serve(settings, create)
-    except state_dir.Busy as error:
+    except Busy as error:
         sys.exit(str(error))
 
 

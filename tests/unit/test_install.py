@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -27,6 +29,9 @@ from plugin.install import (
     ENVIRONMENT,
     HIDDEN,
     REMOVE_HERE,
+    SERVICE,
+    STAND_IN,
+    STAND_IN_UNIT,
     UNIT,
     CannotInstall,
     Seen,
@@ -36,6 +41,7 @@ from plugin.install import (
     uninstall_steps,
     variables,
 )
+from plugin.install import PROGRAM as PROGRAM_IN_UNITS
 from plugin.parts import Parts
 from plugin.settings import Settings
 from plugin.steps import Write
@@ -43,17 +49,20 @@ from store.credentials import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 TEXT = "[Service]\nExecStart=/opt/flannelpy/bin/flannelpy serve\n"
+STAND_IN_TEXT = "[Service]\nExecStart=/opt/flannelpy/bin/flannelpy-stand-in\n"
 STATE = "/var/lib/flannelpy"
 PROGRAM = "/opt/f/bin/flannelpy"
 CONSUL = {"FLANNELPY_STORE": "consul://127.0.0.1:8500"}
 
 
 def wanted(settings: Mapping[str, str] = CONSUL, dns: Sequence[str] = (), read: Sequence[str] = (PROGRAM,)) -> Wanted:
-    return Wanted(TEXT, PROGRAM, read, STATE, settings, dns)
+    return Wanted(TEXT, STAND_IN_TEXT, PROGRAM, read, STATE, settings, dns)
 
 
 UNIT_HERE = "[Service]\nExecStart=/opt/f/bin/flannelpy serve\n"
+STAND_IN_HERE = "[Service]\nExecStart=/opt/f/bin/flannelpy-stand-in\n"
 ENVIRONMENT_HERE = "FLANNELPY_STORE=consul://127.0.0.1:8500\n"
+INSTALLED = Seen(unit=UNIT_HERE, stand_in=STAND_IN_HERE, environment=ENVIRONMENT_HERE)
 
 
 def test_a_first_installation_reads_as_an_operator_would_type_it() -> None:
@@ -61,24 +70,26 @@ def test_a_first_installation_reads_as_an_operator_would_type_it() -> None:
         "install -d -m 0700 /var/lib/flannelpy",
         f"install -m 0600 /dev/stdin /etc/flannelpy.env <<'END'\n{ENVIRONMENT_HERE}END",
         f"install -m 0644 /dev/stdin /etc/systemd/system/flannelpy.service <<'END'\n{UNIT_HERE}END",
+        f"install -m 0644 /dev/stdin /etc/systemd/system/flannelpy-stand-in.service <<'END'\n{STAND_IN_HERE}END",
         "systemctl daemon-reload",
+        "systemctl enable flannelpy-stand-in.service",
         "systemctl enable --now flannelpy.service",
     ]
 
 
 def test_a_second_one_only_sees_to_it_that_the_service_runs() -> None:
-    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE)
-    assert [str(step) for step in install_steps(seen, wanted())] == [
+    assert [str(step) for step in install_steps(INSTALLED, wanted())] == [
         "install -d -m 0700 /var/lib/flannelpy",
+        "systemctl enable flannelpy-stand-in.service",
         "systemctl enable --now flannelpy.service",
     ]
 
 
 def test_another_setting_needs_a_restart() -> None:
-    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE)
-    assert [str(step).splitlines()[0] for step in install_steps(seen, wanted({"FLANNELPY_LOG": "debug"}))] == [
+    assert [str(step).splitlines()[0] for step in install_steps(INSTALLED, wanted({"FLANNELPY_LOG": "debug"}))] == [
         "install -d -m 0700 /var/lib/flannelpy",
         "install -m 0600 /dev/stdin /etc/flannelpy.env <<'END'",
+        "systemctl enable flannelpy-stand-in.service",
         "systemctl enable --now flannelpy.service",
         "systemctl restart flannelpy.service",
     ]
@@ -86,9 +97,10 @@ def test_another_setting_needs_a_restart() -> None:
 
 def test_a_service_that_was_started_before_the_files_were_written_is_restarted() -> None:
     """One that was ended before the restart left no difference behind."""
-    seen = Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE, outdated=True)
+    seen = replace(INSTALLED, outdated=True)
     assert [str(step) for step in install_steps(seen, wanted())] == [
         "install -d -m 0700 /var/lib/flannelpy",
+        "systemctl enable flannelpy-stand-in.service",
         "systemctl enable --now flannelpy.service",
         "systemctl restart flannelpy.service",
     ]
@@ -173,7 +185,7 @@ def test_a_link_to_a_python_counts_by_where_it_leads(tmp_path: Path, monkeypatch
 
 def dns_after(text: str, nameservers: tuple[str, ...] = ("192.0.2.1",)) -> list[Write]:
     steps = install_steps(Seen(daemon_json=text, nameservers=nameservers), wanted(dns=["169.254.53.53"]))
-    return [step for step in steps if isinstance(step, Write) and step.path not in (ENVIRONMENT, UNIT)]
+    return [step for step in steps if isinstance(step, Write) and step.path not in (ENVIRONMENT, UNIT, STAND_IN_UNIT)]
 
 
 @pytest.mark.parametrize(
@@ -266,9 +278,11 @@ def test_uninstall_takes_out_of_daemon_json_what_install_added(text: str, record
 
 
 def test_uninstall() -> None:
-    assert [str(step) for step in uninstall_steps(Seen(unit=UNIT_HERE, environment=ENVIRONMENT_HERE), STATE)] == [
+    assert [str(step) for step in uninstall_steps(INSTALLED, STATE)] == [
         "systemctl disable --now flannelpy.service",
         "rm /etc/systemd/system/flannelpy.service",
+        "systemctl disable --now flannelpy-stand-in.service",
+        "rm /etc/systemd/system/flannelpy-stand-in.service",
         "systemctl daemon-reload",
         "rm /etc/flannelpy.env",
     ]
@@ -341,7 +355,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.skipif(shutil.which("systemctl") is None, reason="needs systemctl, which makes the links")
 def test_install_again_and_uninstall_below_another_root(root: Path) -> None:
-    daemon, link = root / DAEMON_JSON[1:], root / "etc/systemd/system/multi-user.target.wants/flannelpy.service"
+    daemon, units = root / DAEMON_JSON[1:], root / "etc/systemd/system"
+    links = [units / "multi-user.target.wants" / SERVICE, units / "docker.service.wants" / STAND_IN]
     flags = ("--yes", "--store", "consul://127.0.0.1:8500", "--docker-dns", "169.254.53.53")
     done = run(root, "install", *flags)
     assert done.exit_code == 0, done.output
@@ -351,13 +366,13 @@ def test_install_again_and_uninstall_below_another_root(root: Path) -> None:
     assert (root / STATE[1:]).stat().st_mode & 0o777 == 0o700
     assert json.loads(daemon.read_text()) == {"mtu": 1400, "dns": ["169.254.53.53", "192.0.2.53"]}
     assert daemon.stat().st_mode & 0o777 == 0o640
-    assert link.is_symlink()
+    assert all(link.is_symlink() for link in links)
+    assert "ExecStart=/opt/elsewhere/bin/flannelpy-stand-in" in (root / STAND_IN_UNIT[1:]).read_text()
     assert "<<" not in run(root, "install", *flags).output  # no file is left to be written
 
     assert run(root, "uninstall", "--yes").exit_code == 0
     assert json.loads(daemon.read_text()) == {"mtu": 1400}
-    assert not (root / UNIT[1:]).exists()
-    assert not link.is_symlink()
+    assert [path for path in units.rglob("*") if not path.is_dir()] == []
     assert run(root, "uninstall").output == "There is nothing to do.\n"
 
 
@@ -462,11 +477,20 @@ def test_where_nobody_answers_it_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_finds_nothing_wrong_in_the_unit(tmp_path: Path) -> None:
-    path = tmp_path / "flannelpy.service"
-    path.write_text(installer.unit().replace("/opt/flannelpy/bin/flannelpy", "/bin/true"))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
+def test_systemd_finds_nothing_wrong_in_the_units(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in (SERVICE, STAND_IN)]
+    for path in paths:
+        path.write_text(re.sub("^ExecStart=.*", "ExecStart=/bin/true", installer.unit(path.name), flags=re.MULTILINE))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_service_that_failed_is_stood_in_for_by_a_command_that_is_installed() -> None:
+    assert f"OnFailure={STAND_IN}" in installer.unit(SERVICE).splitlines()
+    program = Path(PROGRAM_IN_UNITS).with_name("flannelpy-stand-in")
+    assert f"ExecStart={program}" in installer.unit(STAND_IN).splitlines()
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert program.name in scripts
 
 
 def test_a_wrong_setting_ends_the_service_and_nothing_else_does() -> None:

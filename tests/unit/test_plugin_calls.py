@@ -9,7 +9,7 @@ import pytest
 from driver.model import EndpointRequest, NetworkRequest, PoolData, PortRequest
 from driver.network_driver import ADDRESS_SPACE
 from ipam.model import AddressRequest, PoolId, PoolRequest
-from plugin import wire
+from plugin import handshake
 from tests.unit.plugin_bodies import BODIES, ENDPOINT, IDS, NETWORK, WITHOUT_ARGUMENTS
 from tests.unit.plugin_fakes import MAC, Plugin
 
@@ -193,4 +193,4 @@ def test_an_empty_body_changes_nothing(plugin: Plugin, call: str) -> None:
 
 
 def test_the_network_driver_knows_the_address_space_of_our_ipam() -> None:
-    assert wire.ADDRESS_SPACE == ADDRESS_SPACE
+    assert handshake.ADDRESS_SPACE == ADDRESS_SPACE

@@ -1,6 +1,5 @@
 """The real gunicorn on a real socket, with stand-ins for what it serves."""
 
-import http.client
 import json
 import os
 import re
@@ -11,98 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from plugin import server
+from plugin.listening import Busy, listen
 from plugin.settings import Settings
-from plugin.state_dir import Busy
 from plugin.watchdog import Systemd
 from tests.lab.commands import wait_until
 from tests.unit.plugin_bodies import IDS
-
-ROOT = Path(__file__).parents[2]
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("plugin.moby.localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
-        try:
-            self.sock.connect(str(self._path))
-        except OSError:
-            self.close()
-            raise
-
-
-class Served:
-    """A running `serve` in a directory of its own."""
-
-    def __init__(self, path: Path, **environ: str) -> None:
-        self.path, self.socket, self.state = path, path / "plugins" / "f.sock", path / "state"
-        (path / "home").mkdir(exist_ok=True)
-        self._log = (path / "log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.plugin_serve"],
-            cwd=ROOT,
-            stderr=self._log,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(path / "home"),
-                "XDG_RUNTIME_DIR": str(path / "home"),
-                "TMPDIR": str(path),
-                "FLANNELPY_SOCKET": str(self.socket),
-                "FLANNELPY_STATE_DIR": str(self.state),
-                **environ,
-            },
-        )
-
-    def ask(self, call: str, body: bytes = b"", method: str = "POST") -> http.client.HTTPResponse:
-        connection = UnixConnection(self.socket)
-        connection.request(method, f"/{call}", body, {"Accept": "application/vnd.docker.plugins.v1.2+json"})
-        return connection.getresponse()
-
-    def answers(self) -> bool:
-        try:
-            with self.ask("Plugin.Activate") as response:
-                return response.status == 200
-        except OSError:
-            return False
-
-    def diary(self) -> list[str]:
-        diary = self.state / "diary"
-        return diary.read_text().splitlines() if diary.exists() else []
-
-    def log(self) -> str:
-        return (self.path / "log").read_text()
-
-    def end(self) -> int:
-        self.process.terminate()
-        code = self.process.wait(10)
-        self._log.close()
-        return code
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._log.close()
-
-
-def eventually(true: Callable[[], object], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+from tests.unit.plugin_process import ROOT, Served, eventually, prepared, systemd
 
 
 @pytest.fixture
@@ -251,23 +172,6 @@ def test_hangup_does_not_make_a_second_worker(served: Served) -> None:
     assert served.answers()
 
 
-@contextmanager
-def systemd(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.settimeout(15)
-        yield listener
-
-
-def prepared(tmp_path: Path, *names: str) -> Path:
-    """A state directory with files that tell the stand-in what to do."""
-    state = tmp_path / "state"
-    state.mkdir(mode=0o700)
-    for name in names:
-        (state / name).touch()
-    return state
-
-
 def test_systemd_is_told_once_the_worker_serves(tmp_path: Path) -> None:
     """`docker.service` comes after that, and dockerd's first question finds somebody who answers."""
     hold = prepared(tmp_path, "hold") / "hold"
@@ -354,7 +258,7 @@ def test_two_starts_at_once_do_not_both_take_the_socket(tmp_path: Path) -> None:
 
     def start() -> None:
         with suppress(Busy):
-            winners.append(server.listen(path, patience=0))
+            winners.append(listen(path, patience=0))
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
@@ -372,20 +276,20 @@ def test_one_that_is_too_busy_to_answer_is_alive_all_the_same(tmp_path: Path) ->
         busy.listen(0)
         waiting.connect(str(path))
         with pytest.raises(Busy, match=f"Another flannelpy answers on {path}: stop it first"):
-            server.listen(path, patience=0)
+            listen(path, patience=0)
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "f.sock").write_text("precious")
     with pytest.raises(Busy, match=r"FLANNELPY_SOCKET is '.*/f.sock': there is a file that is not a socket"):
-        server.listen(tmp_path / "f.sock")
+        listen(tmp_path / "f.sock")
     assert (tmp_path / "f.sock").read_text() == "precious"
 
 
 def test_a_socket_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Busy, match=r"FLANNELPY_SOCKET is '.*': it cannot be used"):
-        server.listen(tmp_path / "file" / "f.sock")
+        listen(tmp_path / "file" / "f.sock")
 
 
 def test_gunicorn_closes_each_connection_and_waits_for_slow_calls() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from driver import sysctl
 from plugin import state_dir
+from plugin.listening import Busy
 from plugin.settings import PoolSource, Settings, SettingsError, StoreAddress
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +210,7 @@ def test_the_state_directory_is_made_private_and_used_by_one(tmp_path: Path) -> 
     path = tmp_path / "a" / "b"
     with state_dir.claim(path):
         assert path.stat().st_mode & 0o777 == 0o700
-        with pytest.raises(state_dir.Busy, match=f"Another flannelpy is using the state directory {path}: stop it"):
+        with pytest.raises(Busy, match=f"Another flannelpy is using the state directory {path}: stop it"):
             state_dir.claim(path, patience=0)
     state_dir.claim(path, patience=0).close()
 
