@@ -12,6 +12,7 @@ from itertools import chain
 from ipam import blocks
 from ipam.book import REST, BlockBook
 from ipam.model import PoolId
+from ipam.rests import Rests
 from store.interface import Store
 from store.ip import IPAddress, IPNetwork
 from store.local import LocalRecords
@@ -276,8 +277,8 @@ class Journal:
             *_pools_below(store, "addresses/"),
             *(h.pool for h in self.pool_ids()),
         }
-        self._pools = {pool: PoolJournal(store, pool, clock) for pool in known}
-        self._left: dict[IPNetwork, dict[IPAddress, float]] = {}  # what rests in pools that this host has left
+        self._rests = Rests(store)
+        self._pools = {pool: self._open(pool) for pool in known}
 
     def pools(self) -> list[IPNetwork]:
         return list(self._pools)
@@ -285,14 +286,16 @@ class Journal:
     def pool(self, pool: IPNetwork) -> PoolJournal:
         with self._opening:  # of a pool that two threads open at once there is one journal, not two
             if pool not in self._pools:
-                self._pools[pool] = PoolJournal(self._store, pool, self._clock, self._left.get(pool, {}))
+                self._pools[pool] = self._open(pool)
             return self._pools[pool]
+
+    def _open(self, pool: IPNetwork) -> PoolJournal:
+        return PoolJournal(self._store, pool, self._clock, self._rests.of(pool))
 
     def drop_pool(self, pool: IPNetwork) -> None:
         """Forget all of it, but that what was just in use must rest: the network may be made anew at once."""
         now, journal = self._clock(), self.pool(pool)
-        self._left[pool] = journal.resting(now)
-        self._left = {p: rest for p, rest in self._left.items() if any(now - moment < REST for moment in rest.values())}
+        self._rests.note(pool, journal.resting(now), now)
         journal.drop_all()
         self._pools.pop(pool, None)
 
