@@ -22,7 +22,7 @@ HOST = "host"  # this host's own
 LENT = "lent"  # in a block of ours, but another host has it
 BORROWED = "borrowed"  # a container's, in a block of another host
 RETURNING = "returning"  # was borrowed, and is perhaps the other host's again
-LOST = "lost"  # a container's, though its block or loan is another host's by now
+LOST = "lost"  # a container's, though another host may have it, too: its block or loan was lost for a while
 CONTAINERS = (ENDPOINT, BORROWED, LOST)
 
 
@@ -128,11 +128,14 @@ class PoolJournal:
         """`lent` are those that other hosts have, `back` those that this host has borrowed until now, or that a crash
         left so. They come first: after a crash between the two, the block is not ours yet and is looked at again.
 
-        Returns which of `lent` are in use here, too; they belong to the other hosts from now on, whatever we knew."""
+        Returns which of `lent` are in use here, too; they belong to the other hosts from now on, whatever we knew. But
+        those that containers here have stay theirs, too: what the other host gives back is not free."""
         doubly = []
         for address in lent:
             lease = self.leases.get(address)
-            if lease is None or lease.kind != LENT or lease.released is not None:
+            if lease is not None and _is_worn(lease):
+                self._leases.put(address, replace(lease, kind=LOST))
+            elif lease is None or lease.kind != LENT or lease.released is not None:
                 self._leases.put(address, Lease("", LENT))
             if lease is not None and lease.kind in (HOST, *CONTAINERS) and lease.released is None:
                 doubly.append(address)
@@ -140,9 +143,6 @@ class PoolJournal:
             if address not in self.leases:
                 self._leases.put(address, Lease("", LENT))
         self._blocks.put(block, HeldBlock(reserved, dockers))
-        for address, lease in self._in(block).items():
-            if lease.kind == LOST:  # its container is in the right again
-                self._leases.put(address, replace(lease, kind=ENDPOINT))
         self._books = dict(sorted({**self._books, block: self._book(block)}.items(), key=lambda item: _first(item[0])))
         return doubly
 
@@ -204,8 +204,12 @@ class PoolJournal:
 
     @property
     def lent(self) -> list[IPAddress]:
-        """The addresses of ours that other hosts have."""
-        return [address for address, lease in self.leases.items() if lease.kind == LENT and lease.released is None]
+        """The addresses of ours that other hosts have, or may have."""
+        given = [address for address, lease in self.leases.items() if lease.released is None]
+        return [a for a in given if self.leases[a].kind == LENT or self._is_lost_in_ours(a)]
+
+    def _is_lost_in_ours(self, address: IPAddress) -> bool:
+        return self.leases[address].kind == LOST and self.block_of(address) is not None
 
     def choose(self, now: float, rest: float, within: IPNetwork | None) -> IPAddress | None:
         """The lowest address of our blocks that was never used, else the one that has rested longest."""
@@ -220,15 +224,27 @@ class PoolJournal:
             book.give(address)
 
     def take_back(self, address: IPAddress) -> None:
-        """The address is free again, after a rest. One that nobody had is fine."""
+        """The address is free again, after a rest. One that nobody had is fine; one that was lost is the other host's
+        alone from now on."""
         lease = self.leases.get(address)
         if lease is not None and lease.kind == LOST:
-            self.forget(address)
+            if self._is_lost_in_ours(address):
+                self._leases.put(address, Lease("", LENT))
+            else:
+                self.forget(address)
         elif lease is not None and lease.released is None:
             moment = self._clock()
             self._leases.put(address, replace(lease, released=moment))
             if book := self._book_of(address):
                 book.take_back(address, moment)
+
+    def come_back(self, address: IPAddress) -> None:
+        """No other host has this address of ours any more: it is free, or its container here is in the right again."""
+        lease = self.leases[address]
+        if lease.kind == LOST:
+            self._leases.put(address, replace(lease, kind=ENDPOINT))
+        else:
+            self.take_back(address)
 
     def note_returning(self, address: IPAddress) -> None:
         """A borrowed address that came back is for whoever wants it: from now on it is not ours to give."""
