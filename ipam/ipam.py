@@ -164,11 +164,15 @@ class Ipam:
             return _with_prefix(address, host_prefix(address))
         return _with_prefix(self._give_or_reserve(pool_id, wanted), pool.prefixlen)
 
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
-        """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine."""
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float | None = None) -> None:
+        """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine. With `since`
+        only what was given at that moment: given again, it is somebody else's."""
         pool = pool_id.pool
         with self._ledger.lock(pool):
-            self._journal.pool(pool).take_back(address)
+            journal = self._journal.pool(pool)
+            if since not in (None, journal.given_since(address)):
+                return
+            journal.take_back(address)
         self._loans.return_quietly(pool)
         self._changed(pool)
 

@@ -202,6 +202,9 @@ class PoolJournal:
         lease = self.leases.get(address)
         return lease is not None and lease.released is None
 
+    def given_since(self, address: IPAddress) -> float | None:
+        return self.leases[address].since if self.is_given(address) else None
+
     @property
     def lent(self) -> list[IPAddress]:
         """The addresses of ours that other hosts have, or may have."""

@@ -63,8 +63,8 @@ class Spaces:
             raise NoSuchPool(f"pool {request.pool} is not in use on this host")
         return self._manager(space).request_address(replace(request, pool=request.pool.within_space()))
 
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
-        self._manager(pool_id.space).release_address(pool_id.within_space(), address)
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float | None = None) -> None:
+        self._manager(pool_id.space).release_address(pool_id.within_space(), address, since)
 
     # what happens beside the requests
 
