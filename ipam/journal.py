@@ -32,6 +32,7 @@ class Held:
 
     uses: int
     since: float = 0.0  # when the last of them was added, in seconds since the epoch
+    shared: bool = False  # by several at the same time, now or before
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +267,12 @@ class PoolJournal:
     def _book_of(self, address: IPAddress) -> BlockBook | None:
         return next((book for block, book in self._books.items() if address in block), None)
 
+    def worn_of(self, pool_id: PoolId) -> list[IPAddress]:
+        """The addresses that containers have by this pool id."""
+        return [a for a, lease in self.leases.items() if lease.pool_id == str(pool_id) and _is_worn(lease)]
+
     def release_all_of(self, pool_id: PoolId) -> None:
-        for address in [
-            a for a, lease in self.leases.items() if lease.pool_id == str(pool_id) and lease.kind in CONTAINERS
-        ]:
+        for address in self.worn_of(pool_id):
             self.take_back(address)
 
     def resting(self, now: float) -> dict[IPAddress, float]:
@@ -335,15 +338,24 @@ class Journal:
         return sum(held.uses for pool_id, held in self._held.copy().items() if pool_id.pool == pool)
 
     def hold(self, pool_id: PoolId) -> None:
-        self._held.put(pool_id, Held(self.uses(pool_id) + 1, self._clock()))
+        uses = self.uses(pool_id)
+        self._held.put(pool_id, Held(uses + 1, self._clock(), shared=uses > 0))
 
-    def let_go(self, pool_id: PoolId) -> None:
-        """One network less on this pool id; the last one takes its addresses along."""
-        if self.uses(pool_id) > 1:
-            self._held.put(pool_id, replace(self._held.records[pool_id], uses=self.uses(pool_id) - 1))
+    def let_go(self, pool_id: PoolId) -> bool:
+        """One network less on this pool id; the last one takes its addresses along.
+
+        False if it is kept. Nothing tells a repeated release from that of another network: a dockerd that died in the
+        middle of `network rm` sends it once more when it starts. So the last release of what several networks had
+        frees no address that a container may have; what none has is garbage (cluster/garbage.py)."""
+        held, journal = self._held.records.get(pool_id), self.pool(pool_id.pool)
+        if held is not None and held.uses > 1:
+            self._held.put(pool_id, replace(held, uses=held.uses - 1))
+        elif held is not None and held.shared and journal.worn_of(pool_id):
+            return False
         else:
-            self.pool(pool_id.pool).release_all_of(pool_id)
+            journal.release_all_of(pool_id)
             self._held.remove(pool_id)
+        return True
 
 
 def _is_worn(lease: Lease) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import Attached, EngineNetwork, read_network
-from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, Ours, find
+from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, LeakedPool, Ours, find
 from driver.model import Endpoint, Network
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease
 from ipam.model import PoolId
@@ -205,6 +205,21 @@ def test_two_collect_one_after_the_other() -> None:
         for done in [threads.submit(collector.collect) for _ in range(2)]:
             done.result()
     assert len(freed.calls) == collector.freed
+
+
+def test_a_pool_that_was_kept_for_an_address_that_no_container_has_is_freed_with_it(a: Host) -> None:
+    """Two networks had it; both are gone, and so is the container, while flannelpy was down."""
+    pool = a.create(routed=False)
+    a.create(routed=False)
+    a.give(pool)
+    for _ in range(2):
+        a.remove(pool)
+    collector = Collector(list, partial(ours_of, a), Freed(), a.ipam, a.clock.wall)
+    for _ in range(2):
+        assert collector.collect() == []
+        a.clock.now += YOUNG + 1
+    assert [type(item) for item in collector.collect()] == [LeakedAddress, LeakedPool]
+    assert a.cluster.held_keys() == []
 
 
 def test_the_engines_answer_is_read() -> None:

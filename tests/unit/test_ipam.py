@@ -222,11 +222,33 @@ def test_two_networks_of_a_host_share_a_pool_until_both_are_gone(a: Host, cluste
     pool = a.create(routed=False)
     assert a.create(routed=False) == pool
     a.remove(pool)
-    assert a.give(pool)
+    a.release(pool, a.give(pool))
     a.remove(pool)
     assert cluster.held_keys() == []
-    with pytest.raises(NoSuchPool):
+    with pytest.raises(NoSuchPool, match="not in use on this host; if Docker has a network there, remove it"):
         a.give(pool)
+
+
+@pytest.mark.parametrize("range_", [None, "10.240.1.0/26"])
+def test_a_release_that_is_repeated_takes_no_address_from_another_network(a: Host, b: Host, range_: str | None) -> None:
+    pool = a.create(range_=range_, routed=False)
+    a.create(range_=range_, routed=False)
+    b.create()
+    worn = a.give(pool).ip
+    for _ in range(3):  # of the first network, and then by a dockerd that died in the middle of it
+        a.remove(pool)
+        a.restart()
+        with pytest.raises(AddressTaken):
+            b.give(PoolId(WEB), str(worn))
+    assert worn not in {a.give(pool).ip for _ in range(40)}
+    for address in [address for address in a.ipam.leases()[WEB] if address not in (worn, a.journal.pool(WEB).gateway)]:
+        a.release(pool, str(address))
+    a.remove(pool)
+    assert a.journal.is_held(WEB)
+    a.release(pool, str(worn))
+    a.remove(pool)
+    assert not a.journal.is_held(WEB)
+    assert b.give(PoolId(WEB), str(worn))
 
 
 def test_what_was_released_without_the_store_is_given_back_later(a: Host, cluster: Cluster) -> None:
