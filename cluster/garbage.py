@@ -107,7 +107,7 @@ class Freeing(Protocol):
 
 
 class FreeingAddresses(Protocol):
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None: ...
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float) -> None: ...
     def release_pool(self, pool_id: PoolId) -> None: ...
 
 
@@ -161,6 +161,6 @@ class Collector:
             case GoneEndpoint():
                 self._driver.delete_endpoint(item.network_id, item.endpoint_id)
             case LeakedAddress():
-                self._ipam.release_address(item.pool_id, item.address)
+                self._ipam.release_address(item.pool_id, item.address, item.since)
             case LeakedPool():
                 self._ipam.release_pool(item.pool_id)

@@ -13,6 +13,12 @@ class NoSuchPool(IpamError):
     """No pool with this id is in use on this host."""
 
 
+def not_in_use(pool_id: object) -> NoSuchPool:
+    return NoSuchPool(
+        f"pool {pool_id} is not in use on this host; if Docker has a network there, remove it and create it again"
+    )
+
+
 class PoolConflict(IpamError):
     """The pool overlaps another, or is known to the cluster with other properties."""
 

@@ -10,7 +10,7 @@ from ipaddress import ip_interface
 from ipam import blocks
 from ipam.book import REST
 from ipam.commons import Commons
-from ipam.errors import AddressTaken, BadRequest, NoSuchPool, PoolConflict, PoolExhausted
+from ipam.errors import AddressTaken, BadRequest, PoolConflict, PoolExhausted, not_in_use
 from ipam.holdings import Holdings
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
 from ipam.ledger import Ledger, each_by_itself
@@ -96,7 +96,9 @@ class Ipam:
     def release_pool(self, pool_id: PoolId) -> None:
         """One network less; an unknown pool is fine. What the store cannot be told now is told by `settle`."""
         with self._ledger.lock(pool_id.pool):
-            self._journal.let_go(pool_id)
+            if not self._journal.let_go(pool_id):
+                log.warning("pool kept, as containers of another network seem to be in it", extra={"pool": pool_id})
+                return
             try:
                 self._leave_if_unused(pool_id.pool)
             except StoreUnavailable as error:
@@ -152,7 +154,7 @@ class Ipam:
         pool_id, wanted = request.pool, request.address
         pool = pool_id.pool
         if not self._journal.uses(pool_id):
-            raise NoSuchPool(f"pool {pool_id} is not in use on this host")
+            raise not_in_use(pool_id)
         if wanted is not None and not blocks.is_usable(pool, wanted):
             raise BadRequest(f"address {wanted} cannot be used in pool {pool}")
         self._tenancy.insist()
@@ -164,11 +166,15 @@ class Ipam:
             return _with_prefix(address, host_prefix(address))
         return _with_prefix(self._give_or_reserve(pool_id, wanted), pool.prefixlen)
 
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
-        """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine."""
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float | None = None) -> None:
+        """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine. With `since`
+        only what was given at that moment: given again, it is somebody else's."""
         pool = pool_id.pool
         with self._ledger.lock(pool):
-            self._journal.pool(pool).take_back(address)
+            journal = self._journal.pool(pool)
+            if since not in (None, journal.given_since(address)):
+                return
+            journal.take_back(address)
         self._loans.return_quietly(pool)
         self._changed(pool)
 

@@ -12,6 +12,7 @@ from itertools import chain
 from ipam import blocks
 from ipam.book import REST, BlockBook
 from ipam.model import PoolId
+from ipam.rests import Rests
 from store.interface import Store
 from store.ip import IPAddress, IPNetwork
 from store.local import LocalRecords
@@ -21,7 +22,7 @@ HOST = "host"  # this host's own
 LENT = "lent"  # in a block of ours, but another host has it
 BORROWED = "borrowed"  # a container's, in a block of another host
 RETURNING = "returning"  # was borrowed, and is perhaps the other host's again
-LOST = "lost"  # a container's, though its block or loan is another host's by now
+LOST = "lost"  # a container's, though another host may have it, too: its block or loan was lost for a while
 CONTAINERS = (ENDPOINT, BORROWED, LOST)
 
 
@@ -31,6 +32,7 @@ class Held:
 
     uses: int
     since: float = 0.0  # when the last of them was added, in seconds since the epoch
+    shared: bool = False  # by several at the same time, now or before
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,14 @@ class PoolJournal:
         """`lent` are those that other hosts have, `back` those that this host has borrowed until now, or that a crash
         left so. They come first: after a crash between the two, the block is not ours yet and is looked at again.
 
-        Returns which of `lent` are in use here, too; they belong to the other hosts from now on, whatever we knew."""
+        Returns which of `lent` are in use here, too; they belong to the other hosts from now on, whatever we knew. But
+        those that containers here have stay theirs, too: what the other host gives back is not free."""
         doubly = []
         for address in lent:
             lease = self.leases.get(address)
-            if lease is None or lease.kind != LENT or lease.released is not None:
+            if lease is not None and _is_worn(lease):
+                self._leases.put(address, replace(lease, kind=LOST))
+            elif lease is None or lease.kind != LENT or lease.released is not None:
                 self._leases.put(address, Lease("", LENT))
             if lease is not None and lease.kind in (HOST, *CONTAINERS) and lease.released is None:
                 doubly.append(address)
@@ -139,9 +144,6 @@ class PoolJournal:
             if address not in self.leases:
                 self._leases.put(address, Lease("", LENT))
         self._blocks.put(block, HeldBlock(reserved, dockers))
-        for address, lease in self._in(block).items():
-            if lease.kind == LOST:  # its container is in the right again
-                self._leases.put(address, replace(lease, kind=ENDPOINT))
         self._books = dict(sorted({**self._books, block: self._book(block)}.items(), key=lambda item: _first(item[0])))
         return doubly
 
@@ -201,10 +203,17 @@ class PoolJournal:
         lease = self.leases.get(address)
         return lease is not None and lease.released is None
 
+    def given_since(self, address: IPAddress) -> float | None:
+        return self.leases[address].since if self.is_given(address) else None
+
     @property
     def lent(self) -> list[IPAddress]:
-        """The addresses of ours that other hosts have."""
-        return [address for address, lease in self.leases.items() if lease.kind == LENT and lease.released is None]
+        """The addresses of ours that other hosts have, or may have."""
+        given = [address for address, lease in self.leases.items() if lease.released is None]
+        return [a for a in given if self.leases[a].kind == LENT or self._is_lost_in_ours(a)]
+
+    def _is_lost_in_ours(self, address: IPAddress) -> bool:
+        return self.leases[address].kind == LOST and self.block_of(address) is not None
 
     def choose(self, now: float, rest: float, within: IPNetwork | None) -> IPAddress | None:
         """The lowest address of our blocks that was never used, else the one that has rested longest."""
@@ -219,15 +228,27 @@ class PoolJournal:
             book.give(address)
 
     def take_back(self, address: IPAddress) -> None:
-        """The address is free again, after a rest. One that nobody had is fine."""
+        """The address is free again, after a rest. One that nobody had is fine; one that was lost is the other host's
+        alone from now on."""
         lease = self.leases.get(address)
         if lease is not None and lease.kind == LOST:
-            self.forget(address)
+            if self._is_lost_in_ours(address):
+                self._leases.put(address, Lease("", LENT))
+            else:
+                self.forget(address)
         elif lease is not None and lease.released is None:
             moment = self._clock()
             self._leases.put(address, replace(lease, released=moment))
             if book := self._book_of(address):
                 book.take_back(address, moment)
+
+    def come_back(self, address: IPAddress) -> None:
+        """No other host has this address of ours any more: it is free, or its container here is in the right again."""
+        lease = self.leases[address]
+        if lease.kind == LOST:
+            self._leases.put(address, replace(lease, kind=ENDPOINT))
+        else:
+            self.take_back(address)
 
     def note_returning(self, address: IPAddress) -> None:
         """A borrowed address that came back is for whoever wants it: from now on it is not ours to give."""
@@ -246,10 +267,12 @@ class PoolJournal:
     def _book_of(self, address: IPAddress) -> BlockBook | None:
         return next((book for block, book in self._books.items() if address in block), None)
 
+    def worn_of(self, pool_id: PoolId) -> list[IPAddress]:
+        """The addresses that containers have by this pool id."""
+        return [a for a, lease in self.leases.items() if lease.pool_id == str(pool_id) and _is_worn(lease)]
+
     def release_all_of(self, pool_id: PoolId) -> None:
-        for address in [
-            a for a, lease in self.leases.items() if lease.pool_id == str(pool_id) and lease.kind in CONTAINERS
-        ]:
+        for address in self.worn_of(pool_id):
             self.take_back(address)
 
     def resting(self, now: float) -> dict[IPAddress, float]:
@@ -276,8 +299,8 @@ class Journal:
             *_pools_below(store, "addresses/"),
             *(h.pool for h in self.pool_ids()),
         }
-        self._pools = {pool: PoolJournal(store, pool, clock) for pool in known}
-        self._left: dict[IPNetwork, dict[IPAddress, float]] = {}  # what rests in pools that this host has left
+        self._rests = Rests(store)
+        self._pools = {pool: self._open(pool) for pool in known}
 
     def pools(self) -> list[IPNetwork]:
         return list(self._pools)
@@ -285,14 +308,16 @@ class Journal:
     def pool(self, pool: IPNetwork) -> PoolJournal:
         with self._opening:  # of a pool that two threads open at once there is one journal, not two
             if pool not in self._pools:
-                self._pools[pool] = PoolJournal(self._store, pool, self._clock, self._left.get(pool, {}))
+                self._pools[pool] = self._open(pool)
             return self._pools[pool]
+
+    def _open(self, pool: IPNetwork) -> PoolJournal:
+        return PoolJournal(self._store, pool, self._clock, self._rests.of(pool))
 
     def drop_pool(self, pool: IPNetwork) -> None:
         """Forget all of it, but that what was just in use must rest: the network may be made anew at once."""
         now, journal = self._clock(), self.pool(pool)
-        self._left[pool] = journal.resting(now)
-        self._left = {p: rest for p, rest in self._left.items() if any(now - moment < REST for moment in rest.values())}
+        self._rests.note(pool, journal.resting(now), now)
         journal.drop_all()
         self._pools.pop(pool, None)
 
@@ -313,15 +338,24 @@ class Journal:
         return sum(held.uses for pool_id, held in self._held.copy().items() if pool_id.pool == pool)
 
     def hold(self, pool_id: PoolId) -> None:
-        self._held.put(pool_id, Held(self.uses(pool_id) + 1, self._clock()))
+        uses = self.uses(pool_id)
+        self._held.put(pool_id, Held(uses + 1, self._clock(), shared=uses > 0))
 
-    def let_go(self, pool_id: PoolId) -> None:
-        """One network less on this pool id; the last one takes its addresses along."""
-        if self.uses(pool_id) > 1:
-            self._held.put(pool_id, replace(self._held.records[pool_id], uses=self.uses(pool_id) - 1))
+    def let_go(self, pool_id: PoolId) -> bool:
+        """One network less on this pool id; the last one takes its addresses along.
+
+        False if it is kept. Nothing tells a repeated release from that of another network: a dockerd that died in the
+        middle of `network rm` sends it once more when it starts. So the last release of what several networks had
+        frees no address that a container may have; what none has is garbage (cluster/garbage.py)."""
+        held, journal = self._held.records.get(pool_id), self.pool(pool_id.pool)
+        if held is not None and held.uses > 1:
+            self._held.put(pool_id, replace(held, uses=held.uses - 1))
+        elif held is not None and held.shared and journal.worn_of(pool_id):
+            return False
         else:
-            self.pool(pool_id.pool).release_all_of(pool_id)
+            journal.release_all_of(pool_id)
             self._held.remove(pool_id)
+        return True
 
 
 def _is_worn(lease: Lease) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, PoolExhausted
-from ipam.journal import BORROWED, LENT, RETURNING
+from ipam.journal import BORROWED, LENT, LOST, RETURNING
 from ipam.ledger import Ledger
 from ipam.lending import Lending, NoAnswer, Spare
 from ipam.model import PoolId
@@ -181,7 +181,7 @@ class Loans:
         return f"host {lent}, which borrowed it" if lent else "this host"
 
     def look_after(self, pool: IPNetwork, address: IPAddress) -> None:
-        """A lent address is free again once nobody has its key, unless the borrower made it a reserved one meanwhile.
+        """A lent address comes back once nobody has its key, unless the borrower made it a reserved one meanwhile.
         One without a block is what a crash left."""
         journal = self._ledger.of(pool)
         block = journal.block_of(address)
@@ -191,7 +191,7 @@ class Loans:
             if address in self._commons.reserved(pool):
                 journal.reserve(address)
             elif self._tenancy.trusts_store():  # that answered even now
-                journal.take_back(address)
+                journal.come_back(address)
 
     def look_after_all(self, pool: IPNetwork) -> None:
         """Also those that are lent and idle: this host needs them."""
@@ -205,8 +205,8 @@ class Loans:
     # both
 
     def knows_any(self, pool: IPNetwork) -> bool:
-        """Whether this host's journal has a loan in the pool, of either side."""
-        return any(lease.kind in (BORROWED, LENT, RETURNING) for lease in self._ledger.of(pool).leases.values())
+        """Whether this host's journal has a loan in the pool, of either side, or one that nobody here heard of."""
+        return any(lease.kind in (BORROWED, LENT, RETURNING, LOST) for lease in self._ledger.of(pool).leases.values())
 
     def settle(self, pool: IPNetwork) -> None:
         """Make true again what an outage or a crash left."""

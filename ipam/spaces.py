@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
-from ipam.errors import BadRequest, NoSuchPool
+from ipam.errors import BadRequest, not_in_use
 from ipam.ipam import Ipam
 from ipam.journal import Held, Lease
 from ipam.ledger import each_by_itself
@@ -60,11 +60,11 @@ class Spaces:
     def request_address(self, request: AddressRequest) -> IPInterface:
         space = request.pool.space
         if space not in dict(self._all()):
-            raise NoSuchPool(f"pool {request.pool} is not in use on this host")
+            raise not_in_use(request.pool)
         return self._manager(space).request_address(replace(request, pool=request.pool.within_space()))
 
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
-        self._manager(pool_id.space).release_address(pool_id.within_space(), address)
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float | None = None) -> None:
+        self._manager(pool_id.space).release_address(pool_id.within_space(), address, since)
 
     # what happens beside the requests
 

@@ -343,13 +343,13 @@ def remove_network(host: DockerHost, name: str) -> None:
 
 
 def records_of(host: DockerHost) -> set[str]:
-    """The keys of what flannelpy of this host remembers."""
+    """The keys of what flannelpy of this host remembers, but for what rests, and is forgotten by itself."""
     path = host.directory / "flannelpy/host.db"
     if not path.exists():
         return set()
     store = SqliteStore(path)
     try:
-        return set(store.read("").entries)
+        return {key for key in store.read("").entries if "left/" not in key}
     finally:
         store.close()
 

@@ -1,6 +1,7 @@
 """The promise of the address manager, as a machine: whatever hosts, crashes, outages and clocks do, in any order,
 
-* no two owners that are alive and unfenced ever have the same address, nor does a host forget one silently, and
+* no two owners that are alive and unfenced ever have the same address, nor does a host forget one silently,
+* what a container has is given to no other by its own host, even if the host was told that it lost it, and
 * no address is lost for good: when everybody is back and has let go, the pool is empty and all of it can be given.
 
 A crash happens between any two writes, on disk or in the store. A write whose answer was lost may be done at once,
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.engine import Attached, EngineNetwork
-from cluster.garbage import YOUNG, LeakedAddress, Ours, find
+from cluster.garbage import YOUNG, Garbage, LeakedAddress, LeakedPool, Ours, find
 from cluster.reclaim import close_empty, give_up
 from ipam.epoch import read_epoch
 from ipam.errors import IpamError
@@ -59,6 +60,7 @@ class Addresses(RuleBasedStateMachine):
         self.fates: dict[str, str] = {}
         self.late: list[Callable[[], object]] = []
         self.owners: dict[str, set[IPAddress]] = {name: set() for name in HOSTS[:count]}  # what containers have
+        self.lost: dict[str, set[IPAddress]] = {name: set() for name in self.owners}  # likewise, but it was lost
         self.rates = dict(zip(self.owners, rates, strict=False))
         self.behind = dict.fromkeys(self.owners, 0.0)  # seconds that the wall clock was set back
         self.reserved: set[IPAddress] = set()  # as of which the cluster was told, and has not forgotten since
@@ -102,15 +104,20 @@ class Addresses(RuleBasedStateMachine):
 
     def verify(self, name: str, ipam: Ipam) -> None:
         """What a host says loudly that it lost is no broken promise; what it forgets elsewhere is, and so is what it
-        loses only because the store forgot."""
+        loses only because the store forgot. Containers that have it go on."""
         tells_again = self.hosts[name].tenancy._tells_again
         try:
             ipam.verify()
         finally:
-            journal = self.hosts[name].journal.pool(POOL)
-            kept = {address for address in self.owners[name] if has(journal.leases, address)}
-            assert self.missed or not tells_again or kept == self.owners[name]
-            self.owners[name] = kept
+            leases = self.hosts[name].journal.pool(POOL).leases
+            lost = {address for address in self.owners[name] if not has(leases, address)}
+            assert self.missed or not tells_again or not lost
+            self.owners[name] -= lost
+            self.lost[name] |= lost
+
+    def worn(self, name: str) -> set[IPAddress]:
+        """What the host's containers have, rightly or not."""
+        return self.owners[name] | self.lost[name]
 
     # what Docker asks
 
@@ -144,8 +151,8 @@ class Addresses(RuleBasedStateMachine):
     def move(self, pick: int, other: int, which: int) -> None:
         """A container is created again on another host, with the same --ip."""
         here, there = self.two(pick, other)
-        if owned := sorted(self.owners[here]):
-            address = owned[which % len(owned)]
+        if worn := sorted(self.worn(here)):
+            address = worn[which % len(worn)]
             self.release(here, address)
             self.give(there, str(address))
 
@@ -155,29 +162,36 @@ class Addresses(RuleBasedStateMachine):
         got = self.do(name, lambda host: host.give(POOL_ID, wanted))
         if got is not None:
             address: IPAddress = got.ip  # type: ignore[attr-defined]
-            assert address not in self.owners[name], f"{address} is on {name} twice"
+            assert address not in self.worn(name), f"{address} is on {name} twice"
             assert address not in self.reserved, f"{address} is reserved, and given to {name}"
             self.owners[name].add(address)
 
-    @precondition(lambda self: any(self.owners.values()))
+    @precondition(lambda self: any(map(self.worn, self.owners)))
     @rule(pick=st.integers(0, 99), which=st.integers(1, 2**ROOM - 1), times=st.integers(1, 2))
     def release_some(self, pick: int, which: int, times: int) -> None:
         """Those whose bit is set in `which`, or all."""
-        having = [name for name, owned in self.owners.items() if owned]
+        having = [name for name in self.owners if self.worn(name)]
         name = having[pick % len(having)]
-        owned = sorted(self.owners[name])
-        for address in [address for bit, address in enumerate(owned) if which >> bit & 1] or owned:
+        worn = sorted(self.worn(name))
+        for address in [address for bit, address in enumerate(worn) if which >> bit & 1] or worn:
             for _ in range(times):
                 self.release(name, address)
 
     def release(self, name: str, address: IPAddress) -> None:
-        self.owners[name].discard(address)  # the container is gone before Docker tells
+        self.is_gone(name, address)  # before Docker tells
         self.do(name, lambda host: host.release(POOL_ID, str(address)))
+
+    def is_gone(self, name: str, *addresses: IPAddress) -> None:
+        """The containers that had these."""
+        self.owners[name].difference_update(addresses)
+        self.lost[name].difference_update(addresses)
 
     @rule(pick=st.integers(0, 99))
     def remove(self, pick: int) -> None:
-        name = self.name(pick)
-        for address in list(self.owners[name]):
+        self.remove_from(self.name(pick))
+
+    def remove_from(self, name: str) -> None:
+        for address in self.worn(name):
             self.release(name, address)
         self.do(name, lambda host: host.remove(POOL_ID))
 
@@ -220,7 +234,7 @@ class Addresses(RuleBasedStateMachine):
         clock.booted, clock.off, clock.now = clock.booted + "+", clock.off + clock.now, 0.0
         clock.off += self.behind[self.name(pick)]
         self.behind[self.name(pick)] = 0.0
-        self.owners[self.name(pick)].clear()
+        self.is_gone(self.name(pick), *self.worn(self.name(pick)))
         self.hosts[self.name(pick)].restart()
 
     @rule(pick=st.integers(0, 99), cut=st.booleans())
@@ -265,13 +279,21 @@ class Addresses(RuleBasedStateMachine):
             self.come_first(self.name(pick), wanted)
 
     @precondition(lambda self: len(self.hosts) > 1)
-    @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
-    def a_host_that_a_person_gave_up_comes_back(self, pick: int, other: int) -> None:
-        """Long before its lease would have ended, and after another has taken what it had."""
+    @rule(
+        pick=st.integers(0, 99),
+        other=st.integers(0, 98),
+        ran=st.booleans(),
+        passed_on=st.booleans(),
+        here=st.booleans(),
+    )
+    def a_host_that_a_person_gave_up_comes_back(
+        self, pick: int, other: int, ran: bool, passed_on: bool, here: bool
+    ) -> None:
+        """Long before its lease would have ended, and after another has taken what it had. It was off, or its
+        containers `ran` on: what they have is lost, or free and theirs again."""
         name, heir = self.two(pick, other)
         dead = self.hosts[name]
         held = list(dead.journal.pool(POOL).blocks)
-        self.owners[name].clear()
         dead.line.cut = dead.asleep = True
         entry = self.cluster.store.get(records.host_key(name))
         if entry is not None and self.reach(heir):
@@ -279,12 +301,34 @@ class Addresses(RuleBasedStateMachine):
             self.reserved_addresses_go_with_the_pool()
             for block in held:
                 self.give(heir, str(block[1]))
+            if passed_on:
+                self.pass_on(heir, self.worn(name), besides=name)
         dead.asleep = False
         dead.restart()
-        if self.reach(name):
+        is_back = self.reach(name)
+        if not (ran and is_back):
+            self.is_gone(name, *self.worn(name))
+        if is_back:
             self.give(name, None)
             for block in held:
                 self.give(name, str(block[2]))
+            self.want_what_is_lost(name, ended=[each for each in self.hosts if (each == name) == here])
+
+    def want_what_is_lost(self, name: str, ended: list[str]) -> None:
+        """For another container of the host, when one of those that have it has ended, here or on another host."""
+        for address in list(self.lost[name]):
+            for each in ended:
+                if address in self.worn(each):
+                    self.release(each, address)
+            self.give(name, str(address))
+
+    def pass_on(self, heir: str, addresses: set[IPAddress], besides: str) -> None:
+        """They are borrowed by a third host, and their block is free again."""
+        third = next((name for name in self.hosts if name not in (heir, besides)), None)
+        if third is not None and self.reach(third):
+            for address in addresses:
+                self.give(third, str(address))
+            self.remove_from(heir)
 
     @precondition(lambda self: len(self.hosts) > 1)
     @rule(pick=st.integers(0, 99), other=st.integers(0, 98))
@@ -334,15 +378,14 @@ class Addresses(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 99))
     def collect_garbage(self, pick: int) -> None:
         """The Engine has what containers have; no call is under way."""
-        name = self.name(pick)
-        host = self.hosts[name]
-        engine = [
-            EngineNetwork("n", "web", (POOL_ID,), {str(a): Attached("c", (a,)) for a in self.owners[name]}, frozenset())
-        ]
-        ours = Ours([], [], {}, {("", pool): leases for pool, leases in host.ipam.leases().items()}, {})
-        for item in list(find(ours, engine, host.clock.wall() + YOUNG + 1)):
-            assert isinstance(item, LeakedAddress)
-            self.do(name, lambda host, item=item: host.ipam.release_address(item.pool_id, item.address))  # type: ignore[misc]
+        self.collect(self.name(pick))
+
+    def collect(self, name: str) -> None:
+        host, containers = self.hosts[name], {str(a): Attached("c", (a,)) for a in self.worn(name)}
+        engine = [EngineNetwork("n", "web", (POOL_ID,), containers, frozenset())] if POOL in host.routed else []
+        leases = {("", pool): leases for pool, leases in host.ipam.leases().items()}
+        for item in list(find(Ours([], [], host.ipam.held(), leases, {}), engine, host.clock.wall() + YOUNG + 1)):
+            self.do(name, lambda host, item=item: free(host, item))  # type: ignore[misc]
 
     @rule(pick=st.integers(0, 99))
     def a_twin_appears(self, pick: int) -> None:
@@ -414,6 +457,19 @@ class Addresses(RuleBasedStateMachine):
             self.reserved.clear()
 
     @invariant()
+    def what_was_lost_is_kept_from_others_here(self) -> None:
+        """For as long as its container runs, or until it is the host's once more."""
+        for name, lost in getattr(self, "lost", {}).items():
+            leases = self.hosts[name].journal.pool(POOL).leases
+            for address in list(lost):
+                lease = leases.get(address)
+                assert lease is not None, f"{name} has forgotten that a container has {address}"
+                assert lease.released is None, f"{name} takes {address} for free, and a container has it"
+            again = {address for address in lost if has(leases, address)}
+            self.owners[name] |= again
+            lost -= again
+
+    @invariant()
     def no_address_has_two_owners(self) -> None:
         seen: dict[IPAddress, str] = {}
         for name, owned in getattr(self, "owners", {}).items():
@@ -441,10 +497,11 @@ class Addresses(RuleBasedStateMachine):
         for name, host in self.hosts.items():
             host.line.cut = False
             host.restart()
-            for address in self.owners[name]:
+            for address in self.worn(name):
                 host.release(POOL_ID, str(address))
-            self.owners[name].clear()
+            self.is_gone(name, *self.worn(name))
             self.do(name, lambda host: host.tenancy.beat())
+            self.collect(name)
         epoch, _ = read_epoch(self.cluster.store)
         if epoch is not None and not epoch.settled:
             self.some_periods_pass(set())
@@ -476,6 +533,15 @@ def leave(host: Host) -> None:
     host.tenancy.beat()
     host.settle()
     host.tenancy.end()
+
+
+def free(host: Host, item: Garbage) -> None:
+    """As cluster/garbage.py has it."""
+    if isinstance(item, LeakedAddress):
+        host.ipam.release_address(item.pool_id, item.address)
+    else:
+        assert isinstance(item, LeakedPool)
+        host.ipam.release_pool(item.pool_id)
 
 
 def remembers(host: Host) -> bool:

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from threading import Barrier, BrokenBarrierError
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from cluster.dockerd import EngineUnavailable
 from cluster.engine import Attached, EngineNetwork, read_network
-from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, Ours, find
+from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, LeakedPool, Ours, find
 from driver.model import Endpoint, Network
 from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease
 from ipam.model import PoolId
 from store.ip import IPAddress
+from tests.unit.ipam_hosts import Host
 
 POOL = ip_network("10.240.0.0/18")
 POOL_ID = PoolId(POOL)
@@ -98,7 +100,7 @@ class Freed:
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> None:
         self.calls.append((network_id, endpoint_id))
 
-    def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+    def release_address(self, pool_id: PoolId, address: IPAddress, since: float) -> None:
         self.calls.append(str(address))
 
     def release_pool(self, pool_id: PoolId) -> None:
@@ -142,7 +144,7 @@ def test_what_is_given_again_between_the_look_and_the_freeing_is_kept() -> None:
     records = [replace(OURS, endpoints=(), held={POOL_ID: Held(2, since=0)})]
 
     class Meanwhile(Freed):
-        def release_address(self, pool_id: PoolId, address: IPAddress) -> None:
+        def release_address(self, pool_id: PoolId, address: IPAddress, since: float) -> None:
             again = {address: replace(given, since=now[0])}
             records[0] = replace(records[0], leases={("", POOL): again}, held={POOL_ID: Held(2, since=now[0])})
 
@@ -157,6 +159,34 @@ def test_what_is_given_again_between_the_look_and_the_freeing_is_kept() -> None:
     collector.collect()
     assert freed.calls == []
     assert collector.collect() == []
+
+
+def test_what_is_given_again_while_the_collector_waits_for_the_pools_lock_is_kept(a: Host) -> None:
+    pool, now = a.create(), a.clock
+    leaked = a.give(pool)
+
+    class Meanwhile:
+        """Docker removes the network, makes it anew and starts a container with the same --ip."""
+
+        def release_address(self, pool_id: PoolId, address: IPAddress, since: float) -> None:
+            a.remove(pool)
+            a.create()
+            assert a.give(pool, str(address)) == leaked
+            a.ipam.release_address(pool_id, address, since)
+
+        release_pool = a.ipam.release_pool
+
+    engine = EngineNetwork("n1", "web", (pool,), {}, frozenset())
+    collector = Collector(lambda: [engine], partial(ours_of, a), Freed(), Meanwhile(), now.wall)
+    now.now += YOUNG + 1
+    collector.collect()
+    now.now += CONFIRMED
+    assert [type(item) for item in collector.collect()] == [LeakedAddress]
+    assert a.journal.pool(POOL).is_given(leaked.ip)
+
+
+def ours_of(host: Host) -> Ours:
+    return Ours([], [], host.ipam.held(), {("", pool): leases for pool, leases in host.ipam.leases().items()}, {})
 
 
 def test_two_collect_one_after_the_other() -> None:
@@ -175,6 +205,21 @@ def test_two_collect_one_after_the_other() -> None:
         for done in [threads.submit(collector.collect) for _ in range(2)]:
             done.result()
     assert len(freed.calls) == collector.freed
+
+
+def test_a_pool_that_was_kept_for_an_address_that_no_container_has_is_freed_with_it(a: Host) -> None:
+    """Two networks had it; both are gone, and so is the container, while flannelpy was down."""
+    pool = a.create(routed=False)
+    a.create(routed=False)
+    a.give(pool)
+    for _ in range(2):
+        a.remove(pool)
+    collector = Collector(list, partial(ours_of, a), Freed(), a.ipam, a.clock.wall)
+    for _ in range(2):
+        assert collector.collect() == []
+        a.clock.now += YOUNG + 1
+    assert [type(item) for item in collector.collect()] == [LeakedAddress, LeakedPool]
+    assert a.cluster.held_keys() == []
 
 
 def test_the_engines_answer_is_read() -> None:

@@ -134,19 +134,35 @@ def test_the_order_of_releases_outlives_a_restart(a: Host) -> None:
     assert [a.give(pool) for _ in order] == order
 
 
-def test_an_address_rests_over_the_removal_of_its_network(a: Host) -> None:
-    pool = a.create(ip_network("10.9.0.0/28"))  # blocks of four
+@pytest.mark.parametrize("starts_anew", ["never", "without it", "with it"])
+@pytest.mark.parametrize("text", ["10.9.0.0/28", "fd09::/124"])
+def test_an_address_rests_over_the_removal_of_its_network(a: Host, starts_anew: str, text: str) -> None:
+    """And over a restart, when the host has the network and when it does not."""
+    pool = a.create(ip_network(text), options={"block": str(ip_network(text).prefixlen + 2)})  # blocks of four
     first = a.give(pool)
     for _ in range(2):
         a.remove(pool)
+        if starts_anew == "without it":
+            a.restart()
         a.create(pool.pool)
+        if starts_anew == "with it":
+            a.restart()
         assert first.ip in next(iter(a.journal.pool(pool.pool).blocks))
         assert a.give(pool) != first
         a.clock.now += REST / 3
     a.remove(pool)
     a.clock.now += REST / 3
     a.create(pool.pool)
-    assert first in [a.give(pool) for _ in range(2)]
+    assert first in [a.give(pool) for _ in range(3)]
+
+
+def test_what_rested_in_pools_that_were_left_is_forgotten(a: Host) -> None:
+    for number in range(3):
+        pool = a.create(ip_network(f"10.{number}.0.0/24"))
+        a.give(pool)
+        a.remove(pool)
+        a.clock.now += REST
+    assert sorted(a.disk.read("").entries) == ["identity", "lease", "left/10.2.0.0/24"]
 
 
 def test_a_full_pool_gives_what_has_not_rested_rather_than_nothing(a: Host) -> None:
@@ -199,18 +215,40 @@ def test_the_last_one_out_leaves_no_key(a: Host, b: Host, cluster: Cluster) -> N
     assert [key for key in cluster.held_keys() if "/blocks/" in key]
     b.remove(pool)
     assert cluster.held_keys() == []
-    assert sorted(a.disk.read("").entries) == ["identity", "lease"]
+    assert sorted(a.disk.read("").entries) == ["identity", "lease", "left/10.240.0.0/18"]
 
 
 def test_two_networks_of_a_host_share_a_pool_until_both_are_gone(a: Host, cluster: Cluster) -> None:
     pool = a.create(routed=False)
     assert a.create(routed=False) == pool
     a.remove(pool)
-    assert a.give(pool)
+    a.release(pool, a.give(pool))
     a.remove(pool)
     assert cluster.held_keys() == []
-    with pytest.raises(NoSuchPool):
+    with pytest.raises(NoSuchPool, match="not in use on this host; if Docker has a network there, remove it"):
         a.give(pool)
+
+
+@pytest.mark.parametrize("range_", [None, "10.240.1.0/26"])
+def test_a_release_that_is_repeated_takes_no_address_from_another_network(a: Host, b: Host, range_: str | None) -> None:
+    pool = a.create(range_=range_, routed=False)
+    a.create(range_=range_, routed=False)
+    b.create()
+    worn = a.give(pool).ip
+    for _ in range(3):  # of the first network, and then by a dockerd that died in the middle of it
+        a.remove(pool)
+        a.restart()
+        with pytest.raises(AddressTaken):
+            b.give(PoolId(WEB), str(worn))
+    assert worn not in {a.give(pool).ip for _ in range(40)}
+    for address in [address for address in a.ipam.leases()[WEB] if address not in (worn, a.journal.pool(WEB).gateway)]:
+        a.release(pool, str(address))
+    a.remove(pool)
+    assert a.journal.is_held(WEB)
+    a.release(pool, str(worn))
+    a.remove(pool)
+    assert not a.journal.is_held(WEB)
+    assert b.give(PoolId(WEB), str(worn))
 
 
 def test_what_was_released_without_the_store_is_given_back_later(a: Host, cluster: Cluster) -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from cluster.reclaim import give_up
 from ipam.errors import AddressTaken, PoolExhausted
-from ipam.journal import Journal
+from ipam.journal import ENDPOINT, Journal
+from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
 from store import records
 from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress, IPInterface
 from store.memory import MemoryStore
-from tests.unit.ipam_hosts import TTL, WEB, Cluster, Hanging, Host, Line
+from tests.unit.ipam_hosts import TTL, WEB, Cluster, Hanging, Host, Line, restore
 
 
 def lose_the_lease(host: Host) -> None:
@@ -55,6 +56,8 @@ def test_an_address_of_a_block_that_comes_back_is_still_its_containers(a: Host, 
     assert a.journal.pool(WEB).block_of(worn.ip) is not None
     with pytest.raises(AddressTaken, match="is already in use on this host"):
         a.give(pool, str(worn.ip))
+    a.settle()
+    assert a.journal.pool(WEB).leases[worn.ip].kind == ENDPOINT
     a.release(pool, worn)
     assert not a.journal.pool(WEB).is_given(worn.ip)
 
@@ -83,6 +86,45 @@ def test_a_borrowed_address_whose_loan_was_lost_is_borrowed_by_nobody_here(clust
     a.release(pool, worn)
     a.settle()
     assert b.give(pool, str(worn.ip)) == worn
+
+
+@pytest.mark.parametrize("which_ends_first", ["here", "there"])
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_an_address_that_others_lent_meanwhile_is_given_to_nobody_here_until_both_containers_ended(
+    cluster: Cluster, a: Host, b: Host, which_ends_first: str, forgetful: bool
+) -> None:
+    """The block comes back, and the address in it stays lent: two containers have it, one of them here."""
+    pool, other = a.create(), cluster.host("c")
+    worn = lose_the_block(a, b, pool)
+    other.create()
+    other.give(pool, str(worn.ip))
+    b.remove(pool)
+    assert worn.ip not in given_by(a, pool, 130)
+    assert a.journal.pool(WEB).block_of(worn.ip) is not None
+    if forgetful:
+        forget(a, other)
+    ends, goes_on = (a, other) if which_ends_first == "here" else (other, a)
+    for host in (ends, goes_on):
+        assert worn.ip not in {*given_by(a, pool, 70), *given_by(other, pool, 70)}
+        for each in (a, other):
+            with pytest.raises(AddressTaken):
+                each.give(pool, str(worn.ip))
+        host.release(pool, worn)
+        for each in (other, a):
+            each.clock.now += IDLE_TIME + 1
+            each.tenancy.beat()
+            each.settle()
+    assert a.give(pool, str(worn.ip)) == worn
+
+
+def forget(*hosts: Host) -> None:
+    """The store is emptied, and told again by these."""
+    restore(hosts[0].cluster.store, {})
+    for _ in range(5):
+        for host in hosts:
+            host.tenancy.beat()
+            host.settle()
+            host.clock.now += host.tenancy.period
 
 
 def test_what_the_container_of_a_lost_address_leaves_is_nothing(cluster: Cluster, a: Host, b: Host) -> None:
