@@ -10,6 +10,7 @@ from cluster.dockerd import Dockerd
 from cluster.events import Follower
 from cluster.garbage import Collector, Ours
 from cluster.lender import Lender
+from cluster.listing import Listing
 from cluster.reclaim import Reclaimer
 from cluster.revive import Reviver
 from cluster.subnets import Subnets
@@ -71,7 +72,7 @@ def assemble(settings: Settings) -> Parts:
     tenancy = Tenancy(store, local, host, settings.lease_ttl, clock, alone=alone, away=away)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(store, host, [lambda: reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
-    subnets = Subnets(engine, lambda: ipam.pools())
+    subnets = Subnets(lambda: ipam.pools())
     addressing = assemble_addressing(settings, store, local, networks, tenancy, subnets.others)
     ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
@@ -121,12 +122,10 @@ def assemble(settings: Settings) -> Parts:
     )
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
-    auxiliaries = Auxiliaries(engine, ipam)
-    events = Follower(engine, [reviver, auxiliaries, subnets, naming.endpoints, *spreading.listeners])
+    listing = Listing(engine, [subnets, Auxiliaries(ipam)])
+    events = Follower(engine, [reviver, listing, naming.endpoints, *spreading.listeners])
     own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, heart, upkeep, operating.web]
-    agent = Agent(
-        [*own, *naming.workers, reviver, auxiliaries, subnets, *spreading.workers, events], [store, local, kept]
-    )
+    agent = Agent([*own, *naming.workers, reviver, listing, *spreading.workers, events], [store, local, kept])
     return Parts(host, store, local, kept, ipam, driver, tenancy, collector, operating, metrics, agent, forget)
 
 
