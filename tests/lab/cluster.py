@@ -321,7 +321,10 @@ def remove_network(host: DockerHost, name: str) -> None:
     def gone() -> bool:
         return host.docker_ok("network", "rm", name) or not host.docker_ok("network", "inspect", name)
 
-    wait_until(f"{name} to go", gone, timeout=45, every=1)
+    def refusal() -> str:
+        return host.docker_refused("network", "rm", name)
+
+    wait_until(f"{name} to go from {host.name}", gone, timeout=45, tail=refusal, every=1)
 
 
 def records_of(host: DockerHost) -> set[str]:
