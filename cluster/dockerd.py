@@ -1,5 +1,4 @@
-"""What the Engine knows: the only file that uses its API. Never from a request, for the Engine waits for those; but for
-one question that it answers at any time (`pools`, docs/adr/0029)."""
+"""What the Engine knows: the only file that uses its API. Never from a request, for the Engine waits for those."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +12,6 @@ from requests.exceptions import HTTPError, RequestException
 from cluster.engine import (
     EngineContainer,
     EngineNetwork,
-    EnginePool,
     Event,
     Glance,
     ListedNetwork,
@@ -23,10 +21,9 @@ from cluster.engine import (
     read_container,
     read_event,
     read_glance,
+    read_listed,
     read_name,
     read_network,
-    read_pools,
-    read_shape,
     read_unstarted,
 )
 from store.records import NetworkShape
@@ -63,12 +60,7 @@ class Dockerd:
     def listed(self) -> list[ListedNetwork]:
         """Every network of the Engine, without its containers."""
         with self._client() as client:
-            return [ListedNetwork(shape["Id"], read_shape(shape)) for shape in client.networks()]
-
-    def pools(self) -> list[EnginePool]:
-        """Of every network; one that is used by two is there twice."""
-        with self._client(SHORT_TIMEOUT) as client:
-            return [pool for shape in client.networks() for pool in read_pools(shape)]
+            return [read_listed(shape) for shape in client.networks()]
 
     def has_network(self, network_id: str) -> bool:
         with self._client() as client:

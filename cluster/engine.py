@@ -49,6 +49,7 @@ class EngineNetwork:
 class ListedNetwork:
     id: str
     shape: NetworkShape
+    leased: tuple[EnginePool, ...] = ()  # its pools, if another IPAM than Docker's own has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,11 @@ def read_network(shape: Any) -> EngineNetwork:
         {e["EndpointID"]: _attached(e) for e in endpoints},
         frozenset(a for c in config for a in (*_addresses(c.get("Gateway")), *_auxiliary(c))),
     )
+
+
+def read_listed(shape: Any) -> ListedNetwork:
+    """From an element of GET /networks."""
+    return ListedNetwork(shape["Id"], read_shape(shape), tuple(read_pools(shape)))
 
 
 def read_pools(shape: Any) -> Iterator[EnginePool]:

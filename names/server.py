@@ -1,7 +1,7 @@
 """The resolver's own process: sockets on an address of each family, and the agent's updates on standard input. One
 thread, so that nothing needs a lock; apart from the agent, so that neither waits for the other's turn in Python.
 
-It ends with the agent, when standard input ends."""
+It ends with the agent, when standard input ends. It is nobody's as soon as its sockets are there."""
 
 import asyncio
 import gc
@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from names import messages, resolver
+from names.rights import give_up_root
 from names.zone import Zone
 
 log = logging.getLogger(__name__)
@@ -173,4 +174,10 @@ def main() -> None:
     except OSError as error:
         where = " and ".join(addresses)
         sys.exit(f"names cannot be served at {where} port {port}: {error.strerror}; see FLANNELPY_DNS")
+    try:
+        give_up_root()  # the sockets were all that needed it
+    except OSError as error:
+        log.warning(
+            "the resolver of names stays root: %s; `flannelpy install` writes a unit that lets it", error.strerror
+        )
     asyncio.run(server.run())

@@ -1,29 +1,28 @@
 """DNS messages as bytes (RFC 1035, RFC 6891): the only file that uses dnspython, but for question.py.
 
-A question as programs ask it has one shape, which is read here. The library takes ten times as long, and reads whatever
-else comes in, which may be hostile. Answers are put together from parts packed beforehand."""
+What somebody asks may be hostile. It is read here, and no more of it than an answer needs: whatever it is, that takes
+no longer than some usual questions. Answers are put together from parts packed beforehand."""
 
 import re
 import struct
 from collections.abc import Sequence
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 import dns.exception
 import dns.flags
-import dns.message
 import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
-import dns.reversename
 
 from store.ip import IPAddress
 
 A, AAAA, PTR = int(dns.rdatatype.A), int(dns.rdatatype.AAAA), int(dns.rdatatype.PTR)
 NOERROR, FORMERR, NXDOMAIN = int(dns.rcode.NOERROR), int(dns.rcode.FORMERR), int(dns.rcode.NXDOMAIN)
 NOTIMP, REFUSED, BADVERS = int(dns.rcode.NOTIMP), int(dns.rcode.REFUSED), int(dns.rcode.BADVERS)
-LARGEST_QUERY = 1232  # bytes; a question with all its options, and a signature, needs some hundred
+LARGEST_QUERY = 1232  # bytes; a question with all its options needs some hundred
 PLAIN_SIZE, EDNS_SIZE = 512, 1232  # bytes of an answer over UDP: without EDNS, and what passes everywhere unfragmented
 LARGEST = 65_535  # bytes of an answer over TCP
 TTL = 1  # seconds: a container that stopped must not live on in somebody's cache
@@ -37,8 +36,9 @@ COUNTS = struct.Struct("!HHHH")  # questions, answers, authorities, additional r
 ASKED = struct.Struct("!HH")  # type, class
 EDNS = struct.Struct("!BHHBBHH")  # root, OPT, size, code, version, flags, length of the options
 HEAD = struct.Struct("!HHHHH")  # flags, and the four counts
-LABEL = re.compile(rb"[0-9A-Za-z_-]{1,63}")  # means itself in a name's text
-LONGEST_NAME = 255  # bytes
+LONGEST_LABEL, LONGEST_NAME = 63, 255  # bytes; of a name with all that goes between labels
+REVERSED_4 = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)\.([0-9]+)\.in-addr\.arpa")
+REVERSED_6 = re.compile(r"(?:[0-9a-f]\.){32}ip6\.arpa")
 
 
 class Query(NamedTuple):
@@ -56,68 +56,52 @@ def parse(message: bytes) -> Query | None:
     """None for what must not be answered at all: no message, or an answer itself."""
     if len(message) < HEADER or message[2] & IS_ANSWER >> 8:
         return None
-    if len(message) > LARGEST_QUERY:
-        return _wrong(FORMERR)
     if message[2] & OPERATION >> 8:
         return _wrong(NOTIMP)
-    if not _is_one_question(message):
+    *others, additional = COUNTS.unpack_from(message, 4)
+    name = _name(message) if others == [1, 0, 0] and len(message) <= LARGEST_QUERY else None
+    if name is None:
         return _wrong(FORMERR)
-    return _plain(message) or _library(message)
+    labels, end = name
+    edns = _edns(message[end + ASKED.size :], additional)
+    if end + ASKED.size > len(message) or edns is None:
+        return _wrong(FORMERR)
+    kind, of = ASKED.unpack_from(message, end)
+    size, version = edns
+    return Query(
+        b".".join(labels).decode(errors="replace").lower(),
+        kind,
+        message[HEADER : end + ASKED.size],
+        bool(message[2] & RECURSION >> 8),
+        size,
+        BADVERS if version else NOERROR if of == IN else REFUSED,
+    )
 
 
-def _is_one_question(message: bytes) -> bool:
-    """And nothing beside it but EDNS and a signature: thousands of records would take the library a second to read."""
-    *told, additional = COUNTS.unpack_from(message, 4)
-    return told == [1, 0, 0] and bool(additional <= 2)
-
-
-def _plain(message: bytes) -> Query | None:
-    """What most questions are: a name of harmless letters, and EDNS without options or none. Else None."""
+def _name(message: bytes) -> tuple[list[bytes], int] | None:
+    """The labels that follow the header, and where their end is. None if it is no name, or points somewhere: that can
+    shorten nothing in a first name."""
     labels, at = [], HEADER
-    while size := message[at] if at < len(message) else 0:
-        label = message[at + 1 : at + 1 + size]
-        if len(label) != size or not LABEL.fullmatch(label):
+    last = min(len(message), HEADER + LONGEST_NAME) - 1
+    while at <= last and (size := message[at]):
+        if size > LONGEST_LABEL:
             return None
-        labels.append(label)
+        labels.append(message[at + 1 : at + 1 + size])
         at += 1 + size
-    end = at + 1 + ASKED.size
-    if not labels or end > len(message) or at + 1 - HEADER > LONGEST_NAME:
-        return None
-    edns = _plain_edns(message[end:], COUNTS.unpack_from(message, 4)[3])
-    if edns is None:
-        return None
-    kind, of = ASKED.unpack_from(message, at + 1)
-    error = NOERROR if of == IN else REFUSED
-    name = b".".join(labels).decode().lower()
-    return Query(name, kind, message[HEADER:end], bool(message[2] & RECURSION >> 8), edns or None, error)
+    return (labels, at + 1) if at <= last else None
 
 
-def _plain_edns(rest: bytes, records: int) -> int | None:
-    """The size that EDNS names, 0 without EDNS, None for anything else."""
+def _edns(rest: bytes, records: int) -> tuple[int | None, int] | None:
+    """The size and the version that EDNS names: (None, 0) without it, and None if there is anything else. None of its
+    options is of use here."""
     if not records and not rest:
-        return 0
-    if records != 1 or len(rest) != EDNS.size:
+        return None, 0
+    if records != 1 or len(rest) < EDNS.size:
         return None
-    root, kind, size, _, version, _, length = EDNS.unpack(rest)
-    return _udp_size(size) if (root, kind, version, length) == (0, OPT, 0, 0) else None
-
-
-def _udp_size(offered: int) -> int:
-    return min(max(offered, PLAIN_SIZE), EDNS_SIZE)
-
-
-def _library(message: bytes) -> Query:
-    try:
-        read = dns.message.from_wire(message)
-        edns = None if read.edns < 0 else _udp_size(read.payload)
-        asked = read.question[0]
-        name = asked.name.to_text(omit_final_dot=True).lower()
-        question = asked.name.to_wire() or b""
-    except (dns.exception.DNSException, ValueError):
-        return _wrong(FORMERR)
-    error = BADVERS if read.edns > 0 else NOERROR if asked.rdclass == IN else REFUSED
-    question += ASKED.pack(asked.rdtype, asked.rdclass)
-    return Query(name, int(asked.rdtype), question, bool(read.flags & RECURSION), edns, error)
+    root, kind, size, _, version, _, length = EDNS.unpack_from(rest)
+    if (root, kind, EDNS.size + length) != (0, OPT, len(rest)):
+        return None
+    return min(max(size, PLAIN_SIZE), EDNS_SIZE), version
 
 
 def _wrong(error: int) -> Query:
@@ -142,13 +126,13 @@ def _record(kind: int, data: bytes) -> bytes:
 
 
 def reversed_address(name: str) -> IPAddress | None:
-    """The address that a name below in-addr.arpa or ip6.arpa stands for."""
-    if not name.endswith(".arpa"):
-        return None
-    try:
-        return ip_address(dns.reversename.to_address(dns.name.from_text(name)))
-    except (dns.exception.DNSException, ValueError):
-        return None
+    """The address that a name below in-addr.arpa or ip6.arpa stands for, in small letters."""
+    if found := REVERSED_4.fullmatch(name):
+        with suppress(ValueError):  # of numbers that are too large
+            return IPv4Address(".".join(found.groups()[::-1]))
+    if REVERSED_6.fullmatch(name):
+        return IPv6Address(int(name[62::-2], 16))
+    return None
 
 
 def pack(message: bytes, query: Query, code: int, records: Sequence[bytes], largest: int) -> bytes:

@@ -36,10 +36,11 @@ class Running:
 
 
 @contextmanager
-def resolver() -> Iterator[Running]:
-    """Serves queries from 127.0.0.1, which is a container in POOL once it was told so."""
+def resolver(*within: str) -> Iterator[Running]:
+    """Serves queries from 127.0.0.1, which is a container in POOL once it was told so. `within` is a command that
+    starts others."""
     port = free_port()
-    command = [sys.executable, "-P", "-m", "names", str(port), HERE]
+    command = [*within, sys.executable, "-P", "-m", "names", str(port), HERE]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             yield Running(port, process)

@@ -16,7 +16,8 @@ from driver.state import LinkState
 from tests.bench.bench import Bench
 from tests.bench.samples import Lines, Row
 from tests.lab.answers import answers
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import Cluster, side_by_side
+from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 from tests.lab.namespaces import Namespace
 
@@ -27,7 +28,8 @@ PAUSE = 0.02  # seconds between two questions of the bystander
 
 
 def crowd(_: Bench) -> Lines:
-    """66 containers on each of three hosts, started all at once and then removed."""
+    """66 containers on each of three hosts, started all at once and then removed. The network stays: among so many that
+    end at once Docker may lose count (docs/troubleshooting.md), and then it does not let it go."""
     with Lab(hosts=HOSTS) as lab:
         cluster = Cluster(lab)
         cluster.start(FLANNELPY_LOG="debug")
@@ -35,7 +37,7 @@ def crowd(_: Bench) -> Lines:
         before = [len(host.flannelpy_log()) for host in cluster.hosts]
         with bystander(f"{lab.prefix}by") as waits:
             cluster.run_everywhere(EACH, "web")
-            cluster.clean()
+            side_by_side(DockerHost.remove_containers, cluster.hosts)
         logs = [host.flannelpy_log()[start:] for host, start in zip(cluster.hosts, before, strict=True)]
     found = answers("".join(logs))
     for call in ("/IpamDriver.RequestAddress", "/NetworkDriver.Join", "/NetworkDriver.DeleteEndpoint"):

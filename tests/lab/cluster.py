@@ -319,7 +319,7 @@ class Cluster:
 
 def remove_network(host: DockerHost, name: str) -> None:
     """Under load dockerd counts an endpoint for a moment longer than it answers that the container is gone, and seldom
-    for good: threads that start containers at once count on one object (libnetwork of 20.10, `atomicIncDecEpCnt`).
+    for good: threads that start containers at once count on one object (moby#42119).
     It counts anew when it starts."""
     said = ""
 

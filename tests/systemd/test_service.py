@@ -72,6 +72,14 @@ def test_the_watchdog_is_fed(installed: Installed) -> None:
     )
 
 
+def test_the_resolver_of_names_is_nobodys_under_this_unit(installed: Installed) -> None:
+    machine = installed.machines[0]
+    children = machine.run("sh", "-c", f"cat /proc/{worker(machine)}/task/*/children").split()
+    status = [machine.run("cat", f"/proc/{child}/status") for child in children]
+    assert [text for text in status if "\nUid:\t65534\t" in text and "\nCapEff:\t0000000000000000\n" in text]
+    assert "stays root" not in machine.journal("flannelpy")
+
+
 @pytest.mark.parametrize("end", [kill, restart], ids=["killed", "restarted"])
 def test_no_packet_is_lost_when_the_service_is(pair: Pair, end: Callable[[SystemdMachine], None]) -> None:
     one, other = pair

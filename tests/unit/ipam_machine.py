@@ -365,7 +365,7 @@ class Addresses(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 99))
     def keep_house(self, pick: int) -> None:
-        """The duties, as plugin/parts.py has them run."""
+        """The duties, as plugin/keeping.py has them run."""
         for act in (
             lambda host: host.tenancy.beat(),
             lambda host: host.settle(),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.dockerd import Dockerd, EngineRefused, EngineUnavailable
-from cluster.engine import body_of, ipam_of, read_network, read_pools, read_shape
+from cluster.engine import body_of, ipam_of, read_listed, read_network, read_shape
 from ipam.model import PoolId
 
 TOLD: dict[str, Any] = {
@@ -80,10 +80,10 @@ def test_networks_of_any_driver_can_be_read() -> None:
 def test_a_pool_whose_bits_go_beyond_its_prefix_can_be_read() -> None:
     """Other IPAM drivers may answer so, and Docker lists what they answered."""
     config = [{"Subnet": "192.168.7.9/24", "IPRange": "192.168.7.129/25"}]
-    odd = {"Id": "n1", "Name": "odd", "IPAM": {"Driver": "theirs", "Config": config}}
+    odd = {"Id": "n1", "Name": "odd", "Driver": "macvlan", "IPAM": {"Driver": "theirs", "Config": config}}
     pool_id = PoolId(ip_network("192.168.7.0/24"), ip_network("192.168.7.128/25"))
     assert read_network(odd).pools == (pool_id,)
-    assert [pool.id for pool in read_pools(odd)] == [pool_id]
+    assert [pool.id for pool in read_listed(odd).leased] == [pool_id]
 
 
 class Engine(ThreadingHTTPServer):

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.auxiliary import Auxiliaries
-from cluster.engine import EnginePool
+from cluster.engine import EnginePool, ListedNetwork, read_shape
 from cluster.reclaim import give_up
 from ipam.blocks import is_usable
 from ipam.creating import MAKING
@@ -35,10 +35,13 @@ class Docker:
     ) -> None:
         self.host, self.auxiliary, self.pool = host, auxiliary, pool
         self.id, self.networks = PoolId(pool, range_), 0
-        self.agent = Auxiliaries(self, Spaces(host.ipam, (), lambda _: host.ipam), host.clock.wall)
+        self._agent = Auxiliaries(Spaces(host.ipam, (), lambda _: host.ipam))
 
-    def pools(self) -> list[EnginePool]:
-        return [EnginePool(self.id, frozenset(self.auxiliary)) for _ in range(self.networks)]
+    def is_listed(self) -> None:
+        """The agent asks which networks there are."""
+        shape, pool = read_shape({"Name": "lan", "Driver": "macvlan"}), EnginePool(self.id, frozenset(self.auxiliary))
+        listed = [ListedNetwork(f"n{number}", shape, (pool,)) for number in range(self.networks)]
+        self._agent.networks(listed, self.host.clock.wall())
 
     def create(self) -> None:
         self.ask()
@@ -47,7 +50,7 @@ class Docker:
     def appear(self) -> None:
         self.networks += 1
         self.host.clock.now += 1
-        self.agent.look()
+        self.is_listed()
 
     def ask(self) -> None:
         """What it asks before it lists the network."""
@@ -111,7 +114,7 @@ def test_an_aux_address_that_a_container_has_is_refused(cluster: Cluster, a: Hos
     for docker in hosts.values():
         with pytest.raises(AddressTaken, match=f"address {taken} is already in use on .*; choose another"):
             Docker(docker.host, taken).create()
-        docker.agent.look()
+        docker.is_listed()
         assert docker.host.ipam.held()[docker.id].uses == 1
     assert a.commons.reserved(LAN) == ()
     hosts[owner].host.release(hosts[owner].id, str(taken))
@@ -186,7 +189,7 @@ def test_it_is_granted_to_no_container_of_a_network_that_docker_lists(a: Host, b
     docker.ask()
     docker.networks += 1
     b.clock.now += 1
-    docker.agent.look()
+    docker.is_listed()
     with pytest.raises(AddressTaken, match="is reserved"):
         docker.run(ROUTER)
 

@@ -1,11 +1,13 @@
 """The resolver's process: both transports, hostile clients, and its life beside the agent's."""
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,33 @@ def answers(stream: socket.socket) -> bool:
         return bool(exchange(stream, query(1, "c1")))
     except (EOFError, OSError):
         return False
+
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give it up")
+
+
+def status_of(running: Running) -> dict[str, list[str]]:
+    lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+    return {name: values.split() for name, _, values in (line.partition(":") for line in lines)}
+
+
+@ROOT
+def test_it_is_nobody_and_may_do_nothing(running: Running) -> None:
+    status = status_of(running)
+    assert (status["Uid"], status["Gid"], status["Groups"]) == (["65534"] * 4, ["65534"] * 4, [])
+    assert [status[of] for of in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [["0" * 16]] * 4
+    assert status["NoNewPrivs"] == ["1"]
+
+
+@ROOT
+def test_where_it_may_not_give_up_root_it_says_so_and_serves(capfd: pytest.CaptureFixture[str]) -> None:
+    with resolver("setpriv", "--bounding-set", "-setgid,-setuid") as running:
+        running.tell(crowd(3))
+        await_name(running, "c2")
+        assert status_of(running)["Uid"] == ["0"] * 4
+    assert (
+        "stays root: Operation not permitted; `flannelpy install` writes a unit that lets it" in capfd.readouterr().err
+    )
 
 
 def test_several_questions_on_one_connection(running: Running) -> None:
