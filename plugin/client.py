@@ -53,7 +53,10 @@ def ask(path: Path, call: str, **arguments: str) -> Any:
     except TimeoutError as error:
         raise NotRunning(f"flannelpy runs, and has not answered in {TIMEOUT:.0f} s: see its log") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
+        why = getattr(error, "strerror", None) or error
+        raise NotRunning(
+            f"flannelpy does not answer on {path} ({why}): start it, or name its socket with --socket"
+        ) from error
     finally:
         connection.close()
     if answer.status == HTTPStatus.NOT_IMPLEMENTED:
