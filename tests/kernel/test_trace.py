@@ -314,12 +314,6 @@ def test_the_way_to_an_address_outside_is_followed_to_its_answer(bed: Bed, to: s
     assert told[-1].says == f"{to} answers cn0"
 
 
-@pytest.mark.parametrize("direct", [True])
-def test_what_is_for_this_host_itself_is_not_forwarded(bed: Bed) -> None:
-    foreign_policy(bed)
-    assert {hop.state for hop in bed.trace("192.0.2.1")} == {"ok"}
-
-
 def test_an_answer_from_outside_that_does_not_come_is_told(bed: Bed) -> None:
     told = bed.trace(OUTSIDE)
     assert [hop.hop for hop in told] == WAY_OUT

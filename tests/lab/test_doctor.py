@@ -360,11 +360,6 @@ def wrong_interface(bed: Bed) -> Undo:
     return lambda: bed.restart(bed.one)
 
 
-def peers_wrong_interface(bed: Bed) -> Undo:
-    bed.restart(bed.two, FLANNELPY_IFACE=BRIDGE)
-    return lambda: bed.restart(bed.two)
-
-
 def mistyped_key(bed: Bed) -> Undo:
     where = f"/v1/kv/flannelpy/leases/{POOL.replace('/', '-')}/ten"
     bed.cluster.consul.api("PUT", where, {"host": "h2"})
@@ -423,7 +418,6 @@ FAULTS = [
         "interface",
         "leave by eth0, but the others are told to send to this host's docker_gwbr",
     ),
-    (peers_wrong_interface, Bed.trace, "underlay", "which is an address of this host itself, too"),
     (one_address_for_both, Bed.doctor, "shared address", "all publish 172.31.0.11"),
     (mistyped_key, Bed.doctor, "record", "/ten in the store cannot be read"),
     (store_away, Bed.doctor, "store", "the store is away"),
