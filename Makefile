@@ -34,7 +34,8 @@ types: setup
 imports: setup
 	.venv/bin/lint-imports
 
-unit: browser
+unit:
+	@scripts/setup --browser --release
 	$(PYTHON) -m pytest tests/unit
 
 soak: setup
@@ -42,7 +43,7 @@ soak: setup
 		tests/unit/test_ipam_machine.py tests/contract/test_ipam_machine.py
 
 test:
-	@scripts/setup --browser --plugin-base
+	@scripts/setup --browser --plugin-base --release
 	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-engines:

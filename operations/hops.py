@@ -9,7 +9,7 @@ from driver.kernel.look import Way
 from driver.probe import Answer
 from driver.state import Object
 from driver.verdict import Drop
-from operations.checks.peers import too_large, unheard, unreached
+from operations.checks.peers import misled, too_large, unheard, unreached
 from operations.end import End, container_hop, veth_hop
 from operations.lookup import explain, full_name
 from operations.model import OK, UNKNOWN, WRONG, Hop
@@ -141,7 +141,9 @@ def over_there(found: Found) -> Iterator[Hop]:
         yield Hop("underlay", UNKNOWN, NOT_ASKED)
         return
     host, address = reached.way.remote.host, reached.way.address
-    if not reached.underlay and not reached.tunnel:
+    if reached.astray:
+        yield Hop("underlay", WRONG, *misled(reached))
+    elif not reached.underlay and not reached.tunnel:
         yield Hop("underlay", WRONG, *unreached(reached))
     elif not reached.underlay:
         yield Hop("underlay", UNKNOWN, f"host {host} does not answer pings at {address}, but its tunnel works")

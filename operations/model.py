@@ -80,7 +80,7 @@ class Address:
     pool: str
     space: str
     host: str
-    use: str  # container, host, reserved, lent, resting, or in use (on another host)
+    use: str  # container, host, gateway, reserved, resting, lost, or in use (on another host)
     container: str | None
     network: str | None  # Docker's name for it
 

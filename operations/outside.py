@@ -15,8 +15,6 @@ from operations.model import OK, UNKNOWN, WRONG, Hop
 from operations.visit import Visit
 from store.ip import IPAddress
 
-LOCAL = "lo"  # the way to an address of this host's own
-
 
 @dataclass(frozen=True, slots=True)
 class Outward:
@@ -39,8 +37,9 @@ def look_out(container: str, network: Network, endpoint: Endpoint, to: IPAddress
         gate = _gate(look, endpoint, visit)
         source = (inner.source or _own_source(gate, endpoint, to)) if inner else None
         way = look.way(to, source, gate.index) if gate and source else look.way(to)
-    packet = Packet(source, to, gate.name, way.dev) if gate and source and isinstance(way, Way) else None
-    found = tuple(drops(_rules(), FORWARD, packet)) if packet and packet.leaving != LOCAL else ()
+    onward = way.dev if isinstance(way, Way) and not way.ends_here else None
+    packet = Packet(source, to, gate.name, onward) if gate and source and onward else None
+    found = tuple(drops(_rules(), FORWARD, packet)) if packet else ()
     forwards = gate is None or to.version == 6 or sysctl.read(f"ipv4/conf/{gate.name}/forwarding") != "0"
     return Outward(container, network, to, visit, gate, forwards, way, found, ping_one(Echo(to)))
 

@@ -7,6 +7,8 @@ from ipaddress import ip_network
 
 from driver.backends.interface import Remote, Underlay
 from driver.goal import mtu_of
+from driver.kernel.look import Look
+from driver.kernel.look import Way as Route
 from driver.model import Network
 from driver.probe import Answer, Echo, ping
 from store.ip import IPAddress, IPNetwork
@@ -34,6 +36,13 @@ class Reached:
     underlay_whole: Answer  # to a packet as large as the underlay's interface allows
     tunnel: Answer
     tunnel_whole: Answer | None  # None: not asked, the tunnel answers nothing
+    link: str = ""  # of this host, to which the others send
+    route: Route | None = None  # of this host to the other's address; not asked for where anything comes through
+
+    @property
+    def astray(self) -> bool:
+        """One of the two hosts publishes an address of the wrong interface, and nothing comes through."""
+        return self.route is not None and (self.route.ends_here or self.route.dev != self.link)
 
 
 def ways(underlay: Underlay, networks: Sequence[tuple[Network, tuple[Remote, ...] | None]]) -> tuple[list[Way], int]:
@@ -66,6 +75,8 @@ def reach(underlay: Underlay, asked: Sequence[Way], given: Mapping[str, Collecti
         if (to := heard["tunnel", number]).by is not None
     }
     whole = ping(second, PATIENCE)
+    come_through = {way.address for number, way in enumerate(asked) if heard["tunnel", number]}
+    routes = _routes({way.address for way in asked} - come_through)
     return [
         Reached(
             way,
@@ -75,9 +86,17 @@ def reach(underlay: Underlay, asked: Sequence[Way], given: Mapping[str, Collecti
             heard["whole", number],
             heard["tunnel", number],
             whole.get(number),
+            underlay.dev,
+            routes.get(way.address),
         )
         for number, way in enumerate(asked)
     ]
+
+
+def _routes(addresses: Collection[IPAddress]) -> dict[IPAddress, Route]:
+    with Look() as look:
+        found = {address: look.way(address) for address in addresses}
+    return {address: way for address, way in found.items() if not isinstance(way, str)}
 
 
 def _address(underlay: Underlay, remote: Remote) -> IPAddress | None:

@@ -18,6 +18,7 @@ from plugin.flags import (
     sentences,
     settings_flags,
     show_json,
+    socket_flag,
 )
 from plugin.progress import waiting
 from plugin.settings import Settings, SettingsError
@@ -75,9 +76,9 @@ def serve(**flags: str | None) -> NoReturn:
 @main.command()
 @click.option("--host", "other", metavar="NAME", help="another host, that is gone for good")
 @json_flag
-@partial(settings_flags, besides=["host"])
+@partial(settings_flags, only=["store", "cluster", "lease_ttl", "socket", "state_dir"])
 def leave(other: str | None, as_json: bool, **flags: str | None) -> None:
-    """Give back the addresses that this host holds, so that others can have them at once."""
+    """Give back all that this host holds. Others can have these addresses at once, then."""
     with sentences():
         settings = read_service_settings(flags)
         host = _leave(settings) if other is None else _leave_for(settings, other)
@@ -111,9 +112,9 @@ def _leave_for(settings: Settings, other: str) -> str:
     help="only show what Docker does not have now; it is freed once that has been so for a minute",
 )
 @json_flag
-@settings_flags
+@socket_flag
 def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
-    """Free what nobody has any more: what Docker was seen not to have a minute ago, and has not now.
+    """Free what Docker no longer has. That is what it was seen not to have a minute ago, and has not now.
 
     `flannelpy serve` does the same by itself twice a minute."""
     from plugin import client
@@ -133,9 +134,9 @@ def gc(dry_run: bool, as_json: bool, **flags: str | None) -> None:
 @main.command()
 @click.argument("url", metavar="consul://HOST:PORT")
 @json_flag
-@settings_flags
+@partial(settings_flags, only=["cluster", "state_dir"])
 def migrate(url: str, as_json: bool, **flags: str | None) -> None:
-    """Move this host's networks from its embedded store to a Consul; flannelpy must be stopped meanwhile."""
+    """Move this host's networks from its own store to a Consul. Stop flannelpy before."""
     from plugin import state_dir
     from plugin.migrate import Collision
     from plugin.migrate import migrate as move

@@ -69,7 +69,10 @@ def _ask(path: Path, call: str, arguments: Mapping[str, str], timeout: float) ->
     except TimeoutError as error:
         raise NotRunning(f"flannelpy runs, and has not answered in {timeout:.0f} s: see its log") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotRunning(f"flannelpy does not answer on {path} ({error}); is `flannelpy serve` running?") from error
+        why = getattr(error, "strerror", None) or error
+        raise NotRunning(
+            f"flannelpy does not answer on {path} ({why}): start it, or name its socket with --socket"
+        ) from error
     finally:
         connection.close()
     if answer.status == NOT_RUNNING:

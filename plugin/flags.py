@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ class OtherVersion(Unanswered):
         )
 
 
+ALL = tuple(f.name for f in fields(Settings))
 json_flag = click.option("--json", "as_json", is_flag=True, help="for programs; docs/commands.md says what is in it")
 
 
@@ -49,13 +51,16 @@ def show_json(answer: Any) -> None:
     click.echo(json.dumps(answer, indent=2))
 
 
-def settings_flags(command: Command, besides: Collection[str] = ()) -> Command:
-    """A flag for every setting, named like its field."""
-    for f in reversed([f for f in fields(Settings) if f.name not in besides]):
+def settings_flags(command: Command, only: Collection[str] = ALL) -> Command:
+    """A flag for each of these settings, named like its field."""
+    for f in reversed([f for f in fields(Settings) if f.name in only]):
         about = f.metadata
         shown = f"{about['help']}  [{about['env']}{', default ' + about['default'] if about['default'] else ''}]"
         command = click.option(f"--{f.name.replace('_', '-')}", f.name, metavar="VALUE", help=shown)(command)
     return command
+
+
+socket_flag = partial(settings_flags, only=["socket"])  # all that who asks a running flannelpy needs to know
 
 
 def read_settings(flags: Flags, kept: Mapping[str, str] = MappingProxyType({})) -> Settings:

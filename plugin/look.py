@@ -1,18 +1,17 @@
 """The commands that only look: each asks a running flannelpy, and shows a table or JSON."""
 
-from functools import partial
 from typing import Any
 
 import click
 
 from operations import model
-from plugin.flags import decoded, json_flag, part, read_service_settings, sentences, settings_flags, show_json
+from plugin.flags import decoded, json_flag, part, read_service_settings, sentences, show_json, socket_flag
 from plugin.progress import waiting
 
 
 @click.command()
 @json_flag
-@settings_flags
+@socket_flag
 def status(as_json: bool, **flags: str | None) -> None:
     """This host and the cluster at a glance. Exit code 1 if there is a problem."""
     answer = part(_asked("/Flannelpy.Status", flags), "Status", model.Status)
@@ -23,7 +22,7 @@ def status(as_json: bool, **flags: str | None) -> None:
 
 @click.command()
 @json_flag
-@settings_flags
+@socket_flag
 def hosts(as_json: bool, **flags: str | None) -> None:
     """The hosts of the cluster: alive or silent, and what they hold."""
     _show(part(_asked("/Flannelpy.Hosts", flags), "Hosts", list[model.Host]), as_json, "show_hosts")
@@ -31,7 +30,7 @@ def hosts(as_json: bool, **flags: str | None) -> None:
 
 @click.command()
 @json_flag
-@settings_flags
+@socket_flag
 def networks(as_json: bool, **flags: str | None) -> None:
     """The networks of the cluster, whether this host has them or not."""
     _show(part(_asked("/Flannelpy.Networks", flags), "Networks", list[model.Network]), as_json, "show_networks")
@@ -40,7 +39,7 @@ def networks(as_json: bool, **flags: str | None) -> None:
 @click.command()
 @click.argument("address", required=False)
 @json_flag
-@partial(settings_flags, besides=["address"])
+@socket_flag
 def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
     """Who has which address, or that one ADDRESS. Exit code 1 if nobody has it."""
     answer = _asked("/Flannelpy.Addresses", flags, **({"Address": address} if address is not None else {}))
@@ -57,9 +56,9 @@ def addresses(address: str | None, as_json: bool, **flags: str | None) -> None:
 
 @click.command()
 @json_flag
-@settings_flags
+@socket_flag
 def doctor(as_json: bool, **flags: str | None) -> None:
-    """What is wrong on this host, or between it and the others, and what to do. Exit code 1 if anything is."""
+    """What is wrong here, or between here and other hosts. Says what to do, too. Exit code 1 if anything is wrong."""
     from operations.lookup import Questions, look_up_all
     from store.codec import encode
 
@@ -76,9 +75,9 @@ def doctor(as_json: bool, **flags: str | None) -> None:
 @click.argument("source", metavar="A")
 @click.argument("to", metavar="B")
 @json_flag
-@settings_flags
+@socket_flag
 def trace(source: str, to: str, as_json: bool, **flags: str | None) -> None:
-    """Follow a packet from container A of this host to B: names, or addresses. Exit code 1 if a hop is wrong."""
+    """Follow a packet from container A of this host to B. Names or addresses. Exit code 1 if a hop is wrong."""
     from operations.visit import Doors, Visits, visit
     from store.codec import encode
 

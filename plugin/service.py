@@ -45,7 +45,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @_common
 @settings_flags
 def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str | None) -> None:
-    """Make flannelpy a systemd service, with the settings given as flags.
+    """Make flannelpy a systemd service. The settings given as flags are the service's.
 
     Shows what it will do, and asks. Settings given earlier stay, in /etc/flannelpy.env. Those that the shell
     exports are no service's: refused, if they say something else."""
@@ -67,7 +67,7 @@ def install(docker_dns: str | None, root: str, yes: bool, dry_run: bool, as_json
 
 @click.command()
 @_common
-@partial(settings_flags, besides=[f.name for f in fields(Settings) if f.name not in ("docker", "socket")])
+@partial(settings_flags, only=["socket", "docker"])
 def uninstall(root: str, yes: bool, dry_run: bool, as_json: bool, **flags: str | None) -> None:
     """Undo `install`. Refused while Docker has networks of flannelpy's.
 

@@ -15,6 +15,7 @@ from driver.kernel.seen import dump_addresses, dump_links, link_of
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 RTA_SRC, RTA_IIF, RTA_PREFSRC = 2, 3, 7
+LOCAL = 2  # RTN_LOCAL, a route's type; by its table it cannot be told: without rules the kernel keeps both as one
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # RTM_F_*: answer with the route that matched, not with the way alone
 
 
@@ -28,6 +29,7 @@ class Way:
     ours: bool  # the reconciler made it
     table: int
     source: IPAddress | None = None  # from which the kernel would send, where it was asked for a packet of its own
+    ends_here: bool = False  # at an address of this host itself
 
     def __str__(self) -> str:
         via = f" via {self.via}" if self.via else ""
@@ -78,7 +80,7 @@ class Look:
         return self._way(raw)
 
     def _way(self, raw: bytes) -> Way:
-        family, length, _, _, table, protocol, _, _, _ = wire.RTMSG.unpack_from(raw)
+        family, length, _, _, table, protocol, _, kind, _ = wire.RTMSG.unpack_from(raw)
         found = wire.attributes(raw, wire.RTMSG.size)
         index = wire.U32.unpack(found[wire.RTA_OIF])[0] if wire.RTA_OIF in found else 0
         via, source = found.get(wire.RTA_GATEWAY), found.get(RTA_PREFSRC)
@@ -89,6 +91,7 @@ class Look:
             protocol == wire.PROTOCOL,
             wire.U32.unpack(found[wire.RTA_TABLE])[0] if wire.RTA_TABLE in found else table,
             wire.address(source) if source else None,
+            kind == LOCAL,
         )
 
     def permanent_neighbours(self, index: int) -> dict[IPAddress, str]:

@@ -28,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     peers.published_address_is_here,
     peers.addresses_are_published_once,
     peers.peers_live,
+    peers.others_send_to_the_right_interface,
     peers.peers_answer,
     peers.tunnels_answer,
     peers.full_packets_pass,

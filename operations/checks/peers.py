@@ -53,13 +53,34 @@ def peers_live(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def others_send_to_the_right_interface(facts: Facts) -> Iterator[Finding]:
+    astray = {(each.way.remote.host, each.way.address): each for each in facts.reached if each.astray}
+    for each in astray.values():
+        yield error("interface", *misled(each))
+
+
+def misled(each: Reached) -> tuple[str, str]:
+    host, address, route = each.way.remote.host, each.way.address, each.route
+    if route is None or route.ends_here:
+        return (
+            f"host {host} publishes {address}, which is an address of this host itself, too",
+            f"set FLANNELPY_IFACE or FLANNELPY_ADDRESS on host {host}, so that it publishes where the others reach it",
+        )
+    return (
+        f"packets to host {host} ({address}) leave by {route.dev}, but the others are told to send to this host's "
+        f"{each.link}, and nothing comes through",
+        f"set FLANNELPY_IFACE={route.dev} on this host; if {each.link} is the right one, correct what host {host} "
+        "publishes, or the route to it",
+    )
+
+
 def peers_answer(facts: Facts) -> Iterator[Finding]:
     if facts.unprobed:
         yield warning("probes", f"the peers were not probed: {facts.unprobed}", "give flannelpy CAP_NET_RAW")
     told: set[tuple[str, IPAddress]] = set()
     for each in facts.reached:
         where = each.way.remote.host, each.way.address
-        if not each.underlay and not each.tunnel and where not in told:
+        if not each.underlay and not each.tunnel and not each.astray and where not in told:
             told.add(where)
             yield error("underlay", *unreached(each))
 
@@ -76,7 +97,7 @@ def unreached(each: Reached) -> tuple[str, str]:
 
 def tunnels_answer(facts: Facts) -> Iterator[Finding]:
     for each in facts.reached:
-        if each.underlay and not each.tunnel:
+        if each.underlay and not each.tunnel and not each.astray:
             yield error("tunnel", *unheard(each))
 
 

@@ -33,6 +33,7 @@ Hosts = tuple[NamespaceHost, NamespaceHost]
 HERE, THERE = endpoint(0, 0).addresses[0], endpoint(1, 0).addresses[0]
 OTHER = endpoint(1, 1).addresses[0]
 OUTSIDE = "192.0.2.2"  # the other host itself
+WAY_OUT = ["network", "container", "gateway", "route", "policy", "end to end"]
 
 
 @contextmanager
@@ -129,7 +130,8 @@ class Bed:
 def addressed(host: int, net: Net) -> list[Network]:
     """The networks as a host has them, with its own addresses."""
     own = [tuple(block[1] for block in remote(host, number).blocks) for number in (0, 1)]
-    return [replace(network(number, net.backend), host_addresses=own[number]) for number in (0, 1)]
+    made = [network(number, net.backend, direct=net.direct) for number in (0, 1)]
+    return [replace(each, host_addresses=own[number]) for number, each in enumerate(made)]
 
 
 def settle(net: Net, host: int, networks: Sequence[Network]) -> None:
@@ -154,9 +156,15 @@ def backend() -> str:
 
 
 @pytest.fixture
-def bed(two_hosts: Hosts, tmp_path: Path, backend: str) -> Iterator[Bed]:
+def direct() -> bool:
+    """Whether containers reach the world by their one interface."""
+    return False
+
+
+@pytest.fixture
+def bed(two_hosts: Hosts, tmp_path: Path, backend: str, direct: bool) -> Iterator[Bed]:
     with ExitStack() as stack:
-        net = stack.enter_context(connected(two_hosts, backend))
+        net = stack.enter_context(connected(two_hosts, backend, direct=direct))
         for number, host in enumerate(net.hosts):
             for each in (0, 1):
                 set_mtu(net, number, each, mtu_of(network(each, backend), host.kernel.underlay(None, ())))
@@ -295,9 +303,20 @@ def test_where_nothing_is_broken_nothing_is_found(bed: Bed) -> None:
     assert list(bed.doctor()) == []
 
 
-def test_the_way_to_an_address_outside_is_followed(bed: Bed) -> None:
+@pytest.mark.parametrize("direct", [True])
+@pytest.mark.parametrize("to", [OUTSIDE, "fd00:1::2"])
+def test_the_way_to_an_address_outside_is_followed_to_its_answer(bed: Bed, to: str) -> None:
+    """There and back, with this host's own address: from a container's the other one takes nothing on that link."""
+    told = bed.trace(to)
+    assert [hop.hop for hop in told] == WAY_OUT
+    assert {hop.state for hop in told} == {"ok"}, told
+    assert f"comes to {endpoint(0, 0).host_link} of this host" in told[2].says
+    assert told[-1].says == f"{to} answers cn0"
+
+
+def test_an_answer_from_outside_that_does_not_come_is_told(bed: Bed) -> None:
     told = bed.trace(OUTSIDE)
-    assert [hop.hop for hop in told] == ["network", "container", "gateway", "route", "policy", "end to end"]
+    assert [hop.hop for hop in told] == WAY_OUT
     assert {hop.state for hop in told[:-1]} == {"ok"}, told
     assert (
         told[-1].says == f"{OUTSIDE} answers this host, but not cn0"

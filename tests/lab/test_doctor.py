@@ -4,6 +4,7 @@ One cluster for all faults, one fault at a time, each undone afterwards. Only fa
 repairs within seconds needs no naming."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,21 @@ from tests.lab.cluster import POOL, Cluster, Container, remove_network, side_by_
 from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
+from tests.lab.processes import Daemon
 
 TTL = 15  # seconds
 RESOLVER = "169.254.53.53"
 OTHER = "10.250.0.0/24"
+BRIDGE = "docker_gwbridge"
+SPOILED = """
+import socket, struct, sys, time
+frame = struct.pack("!II", 0x08000000, int(sys.argv[2]) << 8) + bytes(60)
+packet = struct.pack("!HHHH", 40000, 8479, 8 + len(frame), 0xBAD) + frame
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as card:
+    while True:
+        card.sendto(packet, (sys.argv[1], 0))
+        time.sleep(0.05)
+"""
 RULES = 'key_prefix "flannelpy/" { policy = "write" }'
 Answer = list[dict[str, str]]
 Undo = Callable[[], object]
@@ -45,6 +57,10 @@ class Bed:
 
     def trace(self, to: str | None = None) -> Answer:
         return self.ask("here", to or self.b.address)
+
+    def trace_out(self) -> Answer:
+        """To the switch, which knows nothing of containers."""
+        return self.trace(self.cluster.lab.switch.address)
 
     def ask(self, source: str, to: str) -> Answer:
         """The hops that are wrong."""
@@ -188,6 +204,44 @@ def inside(container: Container, broken: str, mended: str) -> Undo:
     return lambda: run(mended)
 
 
+def same_port_and_vni_in_another_cluster(bed: Bed) -> Undo:
+    """A host of that sends to one that was its peer once."""
+    switch, vni = bed.cluster.lab.switch, bed.device().removeprefix("fl.")
+    ends = ("local", switch.address, "remote", bed.one.address)
+    switch.ip("link", "add", "strange", "type", "vxlan", "id", vni, "dstport", "8479", *ends)
+    switch.ip("addr", "add", "10.99.0.1/24", "dev", "strange")
+    switch.ip("link", "set", "strange", "up")
+    switch.ip("neigh", "add", "10.99.0.2", "lladdr", "02:00:00:00:00:99", "dev", "strange")
+    ping = (*switch.enter, "ping", "-q", "-i", "0.05", "10.99.0.2")
+    calls = Daemon("the stranger", ping, bed.cluster.lab.directory / "stranger.log")
+
+    def undo() -> None:
+        calls.kill()
+        switch.ip("link", "del", "strange")
+
+    return undo
+
+
+def spoiled_checksums(bed: Bed) -> Undo:
+    """What a network card of the other host makes of TCP and UDP that is tunnelled; ping passes.
+
+    They are made by hand: where no wire is between, the kernel does not look at a checksum that it left to a card."""
+    vni = bed.device().removeprefix("fl.")
+    send = (sys.executable, "-c", SPOILED, bed.one.address, vni)
+    return bed.two.daemon("the card", *send, log="card.log").kill
+
+
+def nobody_masquerades(bed: Bed) -> Undo:
+    """As after somebody's `iptables -t nat -F`."""
+    [rule] = [
+        line.split()[2:]
+        for line in bed.one.run("iptables", "-t", "nat", "-S", "POSTROUTING").splitlines()
+        if f"! -o {BRIDGE}" in line
+    ]
+    bed.one.run("iptables", "-t", "nat", "-D", "POSTROUTING", *rule)
+    return lambda: bed.one.run("iptables", "-t", "nat", "-A", "POSTROUTING", *rule)
+
+
 def pool_route_gone(bed: Bed) -> Undo:
     route = bed.a.tool("ip", "route", "show", POOL)[1].strip()
     return inside(bed.a, f"ip route del {POOL}", f"ip route add {route}")
@@ -252,6 +306,12 @@ def read_only(bed: Bed) -> Undo:
     return lambda: allow(bed, RULES)
 
 
+def may_not_beat(bed: Bed) -> Undo:
+    """So the lease ends, though all else goes on."""
+    allow(bed, f'{RULES} key_prefix "flannelpy/hosts/" {{ policy = "read" }}')
+    return lambda: allow(bed, RULES)
+
+
 def unknown_token(bed: Bed) -> Undo:
     bed.restart(bed.one, CONSUL_HTTP_TOKEN="11111111-2222-3333-4444-555555555555")
     return lambda: bed.restart(bed.one)
@@ -294,6 +354,12 @@ def one_address_for_both(bed: Bed) -> Undo:
     return lambda: bed.restart(bed.two)
 
 
+def wrong_interface(bed: Bed) -> Undo:
+    """One of Docker's bridges, which has the same address on every host."""
+    bed.restart(bed.one, FLANNELPY_IFACE=BRIDGE)
+    return lambda: bed.restart(bed.one)
+
+
 def mistyped_key(bed: Bed) -> Undo:
     where = f"/v1/kv/flannelpy/leases/{POOL.replace('/', '-')}/ten"
     bed.cluster.consul.api("PUT", where, {"host": "h2"})
@@ -324,6 +390,9 @@ FAULTS = [
     (small_path, Bed.trace, "mtu", "loses packets of 1500 bytes"),
     (small_path, Bed.doctor, "mtu", "loses packets of 1500 bytes"),
     (peer_cut_off, Bed.trace, "underlay", "does not answer at 172.31.0.12"),
+    (same_port_and_vni_in_another_cluster, Bed.doctor, "strangers", "tunnel packets came from no peer"),
+    (spoiled_checksums, Bed.doctor, "checksums", "UDP packets with a wrong checksum came in"),
+    (nobody_masquerades, Bed.trace_out, "end to end", "172.31.0.1 answers this host, but not here"),
     (pool_route_gone, Bed.trace, "container", "the wrong way"),
     (interface_down, Bed.trace, "container", "eth0 of here is down"),
     (address_gone, Bed.trace, "container", "does not have the address"),
@@ -333,6 +402,8 @@ FAULTS = [
     (engine_away, Bed.doctor, "engine", "does not answer"),
     (forbidden, Bed.doctor, "store", "does not allow this host's token"),
     (read_only, Bed.doctor, "store", "does not allow this host's token"),
+    (may_not_beat, Bed.doctor, "store", "does not allow this host's token"),
+    (may_not_beat, Bed.doctor, "lease", "s ago and lasts 15 s"),
     (unknown_token, Bed.doctor, "store", "does not allow this host's token"),
     (nothing, lambda bed: bed.trace("10.240.60.9"), "holder", "nobody has 10.240.60.9"),
     (nothing, lambda bed: bed.trace("apart"), "network", "networks do not reach each other"),
@@ -341,6 +412,12 @@ FAULTS = [
     (asks_another_resolver, lambda bed: bed.ask("asker", "asked"), "name", "asker asked for asked.flannelpy"),
     (wrong_address, Bed.doctor, "published address", "172.31.0.77"),
     (peers_wrong_address, Bed.doctor, "underlay", "does not answer at 172.31.0.77"),
+    (
+        wrong_interface,
+        Bed.doctor,
+        "interface",
+        "leave by eth0, but the others are told to send to this host's docker_gwbr",
+    ),
     (one_address_for_both, Bed.doctor, "shared address", "all publish 172.31.0.11"),
     (mistyped_key, Bed.doctor, "record", "/ten in the store cannot be read"),
     (store_away, Bed.doctor, "store", "the store is away"),
@@ -382,10 +459,11 @@ def test_where_nothing_is_broken_nothing_is_found(bed: Bed) -> None:
         """All of it at one moment, for a busy machine may find something in between."""
         one = answer(bed.one, "trace", "here", bed.b.address)["hops"]
         other = answer(bed.two, "trace", "there", bed.a.address)["hops"]
+        out = answer(bed.one, "trace", "here", bed.cluster.lab.switch.address)["hops"]
         doctor = written(bed.one, "doctor")
         trace = written(bed.one, "trace", bed.a.address, "there")
-        said[:] = [str(one), str(other), doctor, trace]
-        states = {hop["state"] for hop in [*one, *other]}
+        said[:] = [str(one), str(other), str(out), doctor, trace]
+        states = {hop["state"] for hop in [*one, *other, *out]}
         return states == {"ok"} and "nothing wrong was found" in doctor and "there.flannelpy" in trace
 
     wait_until("nothing to be found", nothing_found, timeout=60, tail=lambda: "\n".join(said))

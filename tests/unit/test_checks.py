@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from driver.backends.interface import Remote, Underlay
+from driver.kernel.look import Way as Route
 from driver.model import Network
 from driver.probe import Answer
 from driver.verdict import Drop
@@ -24,6 +25,9 @@ UNDERLAY = Underlay("eth0", 1500, (ip_address("192.0.2.1"),), (ip_address("192.0
 REMOTE = Remote("h2", (THERE,), (BLOCK,))
 YES, NO = Answer(THERE, reply=True), Answer(None)
 FINE = Reached(Way(NETWORK, REMOTE, THERE), 1450, YES, 1500, YES, YES, YES)
+AWAY = Route(ip_network("0.0.0.0/0"), "eth1", None, False, 254)
+HERE = Route(ip_network(f"{THERE}/32"), "eth0", None, False, 254, None, True)
+MISLED = replace(FINE, underlay=NO, tunnel=NO, tunnel_whole=None, link="eth0")
 TOLD = Lookup(Question("web", 77, "db", THERE, ip_address("169.254.53.53")), (str(THERE),), "")
 HEALTHY = Facts(
     host="h1",
@@ -97,6 +101,8 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"unprobed": "Operation not permitted"}, "probes", "Operation not permitted"),
         ({"reached": (replace(FINE, underlay=NO, tunnel=NO),)}, "underlay", "h2 does not answer at 192.0.2.2"),
         ({"reached": (replace(FINE, tunnel=NO, tunnel_whole=None),)}, "tunnel", "not through the tunnel"),
+        ({"reached": (replace(MISLED, route=AWAY),)}, "interface", "192.0.2.2) leave by eth1, but the others are"),
+        ({"reached": (replace(MISLED, underlay=YES, route=HERE),)}, "interface", "is an address of this host itself"),
         ({"reached": (replace(FINE, underlay_whole=NO, tunnel_whole=NO),)}, "mtu", "loses packets of 1500 bytes"),
         ({"reached": (replace(FINE, tunnel_whole=NO),)}, "mtu", "has an MTU of 1450 bytes"),
         ({"bad_checksums": 14}, "checksums", "14 UDP packets"),
@@ -136,6 +142,11 @@ def test_a_host_of_several_networks_is_told_once_where_it_is_gone() -> None:
     gone = replace(FINE, underlay=NO, tunnel=NO)
     other = replace(gone, way=replace(gone.way, network=replace(NETWORK, pools=(ip_network("10.9.0.0/24"),))))
     assert len(examine(replace(HEALTHY, reached=(gone, other)))) == 1
+
+
+def test_packets_that_leave_by_the_right_interface_are_not_astray() -> None:
+    gone = examine(replace(HEALTHY, reached=(replace(MISLED, route=replace(AWAY, dev="eth0")), MISLED)))
+    assert [finding.check for finding in gone] == ["underlay"]
 
 
 def test_of_many_hosts_some_are_asked() -> None:

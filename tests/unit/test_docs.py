@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from cluster.services import LABEL
 from driver import options
 from driver.backends import BACKENDS
+from driver.errors import BadRequest
 from ipam import options as ipam_options
 from operations.model import Address, Diagnosis, Host, Network, Status, TraceAnswer
 from plugin.cli import main
-from plugin.settings import Settings
+from plugin.settings import Settings, SettingsError
 from tests.systemd import readme
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,23 @@ def test_the_table_has_each_option_of_a_network() -> None:
     }
     for name in (*BACKENDS, *options.GATEWAYS, LABEL):
         assert f"`{name}" in OPTIONS, name
+
+
+def test_a_number_is_documented_with_its_range() -> None:
+    """The one that is told to whoever gives another."""
+    refusals = dict[str, str]()
+    for name in (field.metadata["env"] for field in fields(Settings)):
+        with pytest.raises(SettingsError) as wrong:
+            Settings.read({name: "/.."})
+        refusals[name] = str(wrong.value)
+    for name in options.KNOWN:
+        with pytest.raises(BadRequest) as refused:
+            options.parse({name: "0"}, has_ipv6=False)
+        refusals[name] = str(refused.value)
+    ranges = {name: found[1] for name, text in refusals.items() if (found := re.search(r"from (\S+ to [^\s,]+)", text))}
+    assert {"FLANNELPY_BLOCK", "FLANNELPY_LEASE_TTL", "mtu", "port", "vni"} <= set(ranges)
+    for name, range_ in ranges.items():
+        assert [row for row in OPTIONS.splitlines() if name in row and range_ in row], name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

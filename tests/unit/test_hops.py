@@ -65,6 +65,7 @@ WELL = Found(
 )
 SURE, PERHAPS = (Drop("ip filter FORWARD", "the rule `drop`", certain) for certain in (True, False))
 FOREIGN = Way(ip_network(f"{B}/32"), "eth0", THERE, False, 254)
+MISLED = replace(REACHED, underlay=NO, tunnel=NO, link="eth1", route=FOREIGN)
 OUTSIDE = Way(POOL, "eth1", GATEWAY, False, 254)
 NONE_THERE = {"reached": replace(REACHED, underlay=NO, tunnel=NO), "from_host": NO, "end_to_end": NO}
 
@@ -95,6 +96,7 @@ def test_where_all_is_well_every_hop_is_ok() -> None:
         ({"refusal": "host h2 has only IPv6"}, "route", "only IPv6"),
         ({"missing": (Fdb("fl.7", "02:00:00:00:00:03", THERE),)}, "entries", "the kernel lacks: fdb"),
         (NONE_THERE, "underlay", "h2 does not answer at 192.0.2.2"),
+        (NONE_THERE | {"reached": MISLED}, "underlay", "packets to host h2 (192.0.2.2) leave by eth0"),
         (NONE_THERE | {"reached": replace(REACHED, tunnel=NO)}, "tunnel", "not through the tunnel"),
         ({"reached": replace(REACHED, tunnel_whole=NO)}, "mtu", "MTU of 1450 bytes"),
         ({"from_host": NO, "end_to_end": NO}, "target", "db on it does not"),

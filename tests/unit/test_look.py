@@ -1,6 +1,7 @@
 """What the commands say, and end with, where no answer can be had or understood; that they say that they wait."""
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from operations.model import LeaseState, Status, StoreState
 from operations.version import version
 from plugin import cli, client, progress, tables
+from plugin.flags import ALL
 from store.codec import BadRecord
 
 OTHER = f"Error: this command is of flannelpy {version()}, and the one that runs is of another version: restart it\n"
@@ -71,7 +73,22 @@ def test_a_call_that_the_running_one_does_not_know_is_told_alike(
 def test_nobody_there_is_another_sentence(tmp_path: Path) -> None:
     done = run("status", "--socket", str(tmp_path / "none.sock"))
     assert done.exit_code == 3
-    assert "is `flannelpy serve` running?" in done.stderr
+    where = tmp_path / "none.sock"
+    assert done.stderr == (
+        f"Error: flannelpy does not answer on {where} (No such file or directory): "
+        "start it, or name its socket with --socket\n"
+    )
+
+
+def test_who_asks_a_running_flannelpy_has_the_flag_that_matters_and_no_other() -> None:
+    for name in ("status", "hosts", "networks", "addresses", "trace", "doctor", "gc"):
+        settings = [param.name for param in cli.main.commands[name].params if param.name in ALL]
+        assert [each for each in settings if each != "address"] == ["socket"], name
+
+
+def test_the_list_of_commands_says_what_each_does_in_one_line() -> None:
+    listed = run("--help").stdout
+    assert len(re.findall(r"^  [a-z]+  .*[^.][.]$", listed, re.MULTILINE)) == len(cli.main.commands)
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [(503, 3), (500, 1), (409, 1)])
