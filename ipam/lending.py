@@ -73,24 +73,34 @@ class Lending:
         has told the store. One that a crash left with this host becomes idle first: written as it stands, Consul would
         not count it as written, and what was sent before could still come true."""
         self.offer(pool, address)
-        loan = self._loan(pool, address)
-        if loan is None or not loan[0].idle or loan[0].epoch != self._tenancy.epoch:
-            return False
-        mine = encode(records.Borrowed(self._host, self._tenancy.epoch))
-        return self._store.commit(*self._tenancy.check_new(), Put(records.borrowed_key(pool, address), mine, loan[1]))
+        key = records.borrowed_key(pool, address)
+        for _ in range(ATTEMPTS):
+            loan = self._loan(pool, address)
+            if loan is None or not loan[0].idle or loan[0].epoch != self._tenancy.epoch:
+                return False
+            mine = encode(records.Borrowed(self._host, self._tenancy.epoch))
+            if self._store.commit(*self._tenancy.check_new(), Put(key, mine, loan[1])):
+                return True
+        raise Contended(f"{key}: other hosts kept writing it; try again")
 
     def _wish(self, asked: HeldElsewhere) -> None:
-        wish = Put(records.wanted_key(asked.pool, asked.address), encode(records.Wanted(self._host)), ABSENT)
-        block = self._store.get(records.block_key(asked.pool, asked.block))
-        if block is None or decode(records.Block, block.value).host != asked.holder:
-            raise AddressTaken(f"the block of address {asked.address} has just changed hands; try again")
-        holder = Check(records.block_key(asked.pool, asked.block), block.version)
-        if not self._store.commit(holder, self._tenancy.check(), wish):
-            standing = self._wanted(asked.pool, asked.address)
-            if standing is None or standing[0].host != self._host:
-                raise AddressTaken(
-                    f"another host is asking for address {asked.address}, too; try again or choose another"
-                )
+        key, block_key = records.wanted_key(asked.pool, asked.address), records.block_key(asked.pool, asked.block)
+        wish = Put(key, encode(records.Wanted(self._host)), ABSENT)
+        for _ in range(ATTEMPTS):
+            block = self._store.get(block_key)
+            if block is None or decode(records.Block, block.value).host != asked.holder:
+                raise AddressTaken(f"the block of address {asked.address} has just changed hands; try again")
+            holder = Check(block_key, block.version)
+            if self._store.commit(holder, self._tenancy.check(), wish) or self._is_wished(asked):
+                return
+        raise Contended(f"{key}: other hosts kept writing it; try again")
+
+    def _is_wished(self, asked: HeldElsewhere) -> bool:
+        """Whether this host's wish stands, as a crash may leave it; AddressTaken if another host's does."""
+        standing = self._wanted(asked.pool, asked.address)
+        if standing is not None and standing[0].host != self._host:
+            raise AddressTaken(f"another host is asking for address {asked.address}, too; try again or choose another")
+        return standing is not None
 
     def _await_answer(self, asked: HeldElsewhere, patience: float) -> None:
         key, seen = records.wanted_key(asked.pool, asked.address), 0
@@ -218,16 +228,18 @@ class Lending:
     def lend(self, pool: IPNetwork, block: IPNetwork, address: IPAddress) -> bool:
         """Turn the wish for an address of ours into the other host's. False if nobody wants it any more, or the block
         is not ours any more."""
-        standing, ours = self._wanted(pool, address), self._store.get(records.block_key(pool, block))
-        if standing is None or not standing[0].is_open or not self._is_mine(ours):
-            return False
-        loan = records.Borrowed(standing[0].host, self._tenancy.epoch)
-        lent = Put(records.borrowed_key(pool, address), encode(loan), ABSENT)
-        # The wish is answered, too: it is what the borrower watches.
-        answer = encode(records.Wanted(standing[0].host, granted=True))
-        wish = Put(records.wanted_key(pool, address), answer, standing[1])
-        held = Check(records.block_key(pool, block), ours.version if ours else ABSENT)
-        return self._store.commit(*self._tenancy.check_new(), held, wish, lent)
+        key, block_key = records.borrowed_key(pool, address), records.block_key(pool, block)
+        for _ in range(ATTEMPTS):
+            standing, ours = self._wanted(pool, address), self._store.get(block_key)
+            if standing is None or not standing[0].is_open or ours is None or not self._is_mine(ours):
+                return False
+            lent = Put(key, encode(records.Borrowed(standing[0].host, self._tenancy.epoch)), ABSENT)
+            # The wish is answered, too: it is what the borrower watches.
+            answer = encode(records.Wanted(standing[0].host, granted=True))
+            wish = Put(records.wanted_key(pool, address), answer, standing[1])
+            if self._store.commit(*self._tenancy.check_new(), Check(block_key, ours.version), wish, lent):
+                return True
+        raise Contended(f"{key}: other hosts kept writing it; try again")
 
     def _is_mine(self, block: Entry | None) -> bool:
         return block is not None and decode(records.Block, block.value).host == self._host

@@ -293,7 +293,9 @@ class Tenancy:
     # what goes into transactions
 
     def check(self) -> Check:
-        """Goes into every transaction in which this host takes something: a host that was reclaimed takes nothing."""
+        """Goes into every transaction in which this host takes something: a host that was reclaimed takes nothing.
+
+        Such a transaction also fails when a beat comes in between: it is to be tried again."""
         entry, known = self._standing()
         if entry is None or known is None or not self._is_ours(known):
             raise LeaseLapsed(f"host {self._host} has lost its lease; it takes a new one, try again")

@@ -78,16 +78,6 @@ def expect_reached(cluster: Cluster, containers: list[Container]) -> None:
     wait_until("everybody to be reached", none, timeout=90, tail=lambda: "\n".join(failures))
 
 
-def run_patiently(cluster: Cluster, host: DockerHost, name: str, tries: int = 3) -> Container:
-    """On a busy machine the host that lends the address may not answer in its time: Docker is told to try again."""
-    try:
-        return cluster.run(host, name, "web")
-    except CommandFailed as refused:
-        if tries == 1 or "on hosts alone that do not answer" not in str(refused):
-            raise
-    return run_patiently(cluster, host, f"{name}-again", tries - 1)
-
-
 @pytest.mark.timeout(300)
 def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_lost(cluster: Cluster) -> None:
     here, away = cluster.hosts
@@ -115,7 +105,7 @@ def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_l
     assert named in doctor.value.stdout
     here.docker("rm", "-f", *(container.name for container in taken[5:]))
     away.docker("rm", "-f", "lost")
-    new = [run_patiently(cluster, away, f"n{number}") for number in range(3)]
+    new = [cluster.run(away, f"n{number}", "web") for number in range(3)]
     mine = {container.address for container in taken[:5]}
     assert not mine & {container.address for container in new}
     expect_reached(cluster, [*taken[:5], *new])

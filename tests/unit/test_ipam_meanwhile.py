@@ -20,7 +20,7 @@ from store.interface import ABSENT, Change, Check, Delete, Entry, Put, Snapshot,
 from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_faults import LATE, LIVE, Dead
-from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host
+from tests.unit.ipam_hosts import TICK, TTL, WEB, Cluster, Host
 
 TINY = ip_network("10.9.0.0/28")
 
@@ -140,6 +140,41 @@ def test_an_idle_address_goes_to_one_host_when_two_want_it_or_want_to_be_rid_of_
     assert entry
     assert decode(records.Borrowed, entry.value).host == "c"
     assert [host.name for host in (a, b, c, d) if is_users(host, lent.ip)] == ["c"]
+
+
+@pytest.mark.parametrize("whose", ["borrower", "holder"])
+def test_a_beat_in_the_middle_of_lending_neither_refuses_the_address_nor_keeps_the_borrower_waiting(
+    a: Host, b: Host, whose: str
+) -> None:
+    """It moves the record that the transaction checks. The holder hears of a wish once."""
+    pool, _ = a.create(), b.create()
+    wanted = a.give(pool)
+    a.release(pool, wanted)
+    b.patience = 2 * TICK
+    beat_before_commit({"borrower": b, "holder": a}[whose], 0)
+    b.restart()
+    assert b.give(pool, str(wanted.ip)) == wanted
+
+
+@pytest.mark.parametrize("whose", ["borrower", "third"])
+def test_a_beat_in_the_middle_of_taking_an_idle_address_does_not_lose_it(
+    cluster: Cluster, a: Host, b: Host, whose: str
+) -> None:
+    c = cluster.host("c")
+    pool, *_ = [host.create() for host in (a, b, c)]
+    lent = a.give(pool)
+    a.release(pool, lent)
+    b.give(pool, str(lent.ip))
+    b.release(pool, lent)
+    a.asleep = True
+    taker = {"borrower": b, "third": c}[whose]
+    beat_before_commit(taker, 0)
+    assert taker.give(pool, str(lent.ip)) == lent
+
+
+def beat_before_commit(host: Host, number: int) -> None:
+    host.line = Meanwhile(host.line, {number: lambda: host.tenancy.beat()})  # type: ignore[assignment]
+    host.restart()
 
 
 def is_users(host: Host, address: IPAddress) -> bool:
