@@ -4,8 +4,9 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from ipaddress import ip_address
-from itertools import count
+from itertools import count, cycle, product
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 from tests.promises import best_of
 
+SECOND = 1.0  # until a borrowed address is reached from everywhere
 PROMISED = 3.0  # seconds; a second on a machine with nothing else to do, which `make bench` holds us to
 OTHER, THIRD, FOURTH = "10.241.0.0/18", "10.243.0.0/18", "10.244.0.0/18"
 SHOP = "shop_shop"
@@ -154,6 +156,49 @@ def test_a_pool_that_nobody_named_is_the_same_everywhere(cluster: Cluster) -> No
         return took
 
     best_of(comes, PROMISED)
+
+
+@pytest.mark.alone
+def test_a_container_made_again_on_another_host_keeps_its_addresses(cluster: Cluster) -> None:
+    """Lent by the host that has their blocks, then taken over by a third one, then at home again."""
+    home, other, third = cluster.hosts
+    home.docker("network", "create", *FLANNELPY, "--ipv6", "--subnet", POOL, "--subnet", POOL6, "web")
+    await_everywhere(cluster, "web")
+    watchers = side_by_side(lambda host: cluster.run(host, "watcher", "web"), cluster.hosts)
+    addresses = cluster.run(home, "wanderer", "web").addresses
+    options = ("--network", "web", "--ip", addresses[0], "--ip6", addresses[1])
+    here = home
+
+    def moves_to(host: DockerHost) -> float:
+        """Seconds until everybody reaches it by both addresses."""
+        nonlocal here
+        here.docker("rm", "-f", "wanderer")
+        host.run_container("wanderer", *options)
+        here, began = host, time.monotonic()
+        for watcher, address in product(watchers, addresses):
+            reached = partial(watcher.answered, address, 0.2)
+            wait_until(f"{watcher} to reach {address}", reached, timeout=30, every=0.01)
+        return time.monotonic() - began
+
+    moves = cycle((other, third))
+    for _ in range(2):
+        best_of(lambda: moves_to(next(moves)), SECOND)
+    assert cluster.unreached([Container(here, "wanderer", "web"), *watchers]) == []
+    assert hosts_with_routes(cluster, addresses) == [cluster.hosts] * 2
+    for option, address in (("--ip", addresses[0]), ("--ip6", addresses[1])):
+        said = home.docker_refused("run", "--rm", "--network", "web", option, address, "lab/busybox", "true")
+        assert f"address {address} is already in use on host {here.name}" in said
+    best_of(lambda: moves_to(home), SECOND)
+    assert cluster.unreached([Container(home, "wanderer", "web"), *watchers]) == []
+    wait_until("other hosts' routes to go", lambda: hosts_with_routes(cluster, addresses) == [[home]] * 2, timeout=10)
+    home.docker("rm", "-f", "wanderer")
+    wait_until("all routes to go", lambda: hosts_with_routes(cluster, addresses) == [[]] * 2, timeout=10)
+
+
+def hosts_with_routes(cluster: Cluster, addresses: Sequence[str]) -> list[list[DockerHost]]:
+    """For each address, who has a route to it alone."""
+    shows = [("ip", f"-{ip_address(address).version}", "route", "show", address) for address in addresses]
+    return [[host for host in cluster.hosts if host.run(*show)] for show in shows]
 
 
 def test_used_elsewhere_a_removed_network_is_back_and_people_can_see_why(cluster: Cluster) -> None:
