@@ -33,6 +33,12 @@ class Membership:
         already known to hold a network and a peer of it just so."""
         self._store, self._host, self._default_backend, self._announced = store, host, default_backend, announced
         self._public_key, self._encryption_required = public_key, encryption_required
+        self._found: set[IPNetwork] = set()  # networks in which the store was seen to have this host
+
+    def forget(self) -> None:
+        """After a lost lease others may have removed what was told, and a store may have lost it; what is known of the
+        store may be from before that."""
+        self._found.clear()
 
     def join(
         self,
@@ -146,8 +152,13 @@ class Membership:
         Where the cluster has forgotten the network, as it does when its last host is given up, this host makes it known
         again as it was. NetworkConflict if there is another one in its place."""
         pool, own = spec.pools[0], self._own(underlay, spec.backend)
-        if self._announced(spec, own):
+        if pool in self._found and self._announced(spec, own):
             return
+        self._tell(spec, own)
+        self._found.add(pool)
+
+    def _tell(self, spec: records.NetworkSpec, own: records.Peer) -> None:
+        pool = spec.pools[0]
         for _ in range(ATTEMPTS):
             opened = read_open(self._store, _shared(pool))
             if opened is not None and opened.record != spec:

@@ -220,6 +220,10 @@ class NetworkDriver:
         if failures:
             raise failures[0]
 
+    def forget_published(self) -> None:
+        """What `publish` told may be gone, whatever is known of the store."""
+        self._membership.forget()
+
     def leave_unused(self, pools: Sequence[IPNetwork]) -> None:
         """Of the networks in which this host is a peer, leave those that it no longer has: they were deleted here
         while the store was away."""

@@ -80,6 +80,7 @@ def assemble(settings: Settings) -> Parts:
     def verify() -> None:
         ipam.verify()
         addressing.mirror.forget()
+        driver.forget_published()
         keeping.upkeep.hurry()  # the others took this host for gone, and must hear where it is
 
     tenancy.on_loss(verify)

@@ -1,9 +1,11 @@
 """Blocks stay a host's whatever happens to Consul, and a host that was silent for too long gives out nothing twice."""
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 
+from store.records import peer_key
 from tests.lab.cluster import FLANNELPY, Cluster, Container, PingStream, side_by_side
 from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
@@ -81,6 +83,7 @@ def expect_reached(cluster: Cluster, containers: list[Container]) -> None:
 @pytest.mark.timeout(300)
 def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_lost(cluster: Cluster) -> None:
     here, away = cluster.hosts
+    peer = f"flannelpy/{peer_key(ip_network(POOL), away.name)}"
     start(cluster, TTL)
     cluster.create("web", "--subnet", POOL)
     lost = cluster.run(away, "lost", "web")
@@ -95,6 +98,7 @@ def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_l
 
     away.mend()
     wait_until("the host to say what it lost", lambda: "block lost to another host" in away.flannelpy_log(), timeout=90)
+    wait_until("the others to hear where it is", lambda: peer in cluster.consul.keys("flannelpy/pools/"), timeout=5)
     log = away.flannelpy_log()
     assert "the lease of this host was lost" in log
     assert f"address in use here may be in use elsewhere, too address={lost.address}" in log

@@ -151,7 +151,7 @@ def test_telling_the_same_again_writes_nothing(store: MemoryStore) -> None:
     assert store.read("").version > before
 
 
-def test_what_the_view_shows_to_be_so_is_not_asked_for(store: MemoryStore) -> None:
+def test_what_was_found_once_and_the_view_still_shows_is_not_asked_for(store: MemoryStore) -> None:
     spec = join(store, "h1", POOL)
     asked: list[str] = []
 
@@ -162,10 +162,12 @@ def test_what_the_view_shows_to_be_so_is_not_asked_for(store: MemoryStore) -> No
 
     def publish(view: View, where: Underlay) -> bool:
         """Whether the store was asked."""
-        asked.clear()
         listening = Listening()
         listening.commit = store.commit  # type: ignore[method-assign]
-        Membership(listening, "h1", "vxlan", lambda: KEY, announced=view.shows).publish(spec, where)
+        membership = Membership(listening, "h1", "vxlan", lambda: KEY, announced=view.shows)
+        membership.publish(spec, HERE)
+        asked.clear()
+        membership.publish(spec, where)
         return asked != []
 
     current = View.of(store.read(records.POOLS))
@@ -175,6 +177,18 @@ def test_what_the_view_shows_to_be_so_is_not_asked_for(store: MemoryStore) -> No
     assert publish(current.after({records.network_key(POOL): encode(replace(spec, mtu=1300))}), HERE)
     assert publish(current.after({records.network_key(POOL): b"no record"}), HERE)
     assert publish(current, THERE)
+
+
+def test_after_a_lost_lease_a_view_from_before_is_not_believed(store: MemoryStore) -> None:
+    """The watch pauses after an outage, so what it shows is older than what the beat found."""
+    spec = join(store, "h1", POOL)
+    old = View.of(store.read(records.POOLS))
+    membership = Membership(store, "h1", "vxlan", lambda: KEY, announced=old.shows)
+    membership.publish(spec, HERE)
+    leave(store, "h1", POOL)  # as whoever gives this host up does
+    membership.forget()
+    membership.publish(spec, HERE)
+    assert records.peer_key(POOL, "h1") in keys(store)
 
 
 def test_what_the_cluster_forgot_is_made_known_again_as_it_was(store: MemoryStore) -> None:
