@@ -13,13 +13,19 @@ from store.records import POOLS, NetworkSpec, Peer, pools_of, pools_with_holder,
 
 class Watch:
     def __init__(
-        self, store: Store, host: str, listeners: Sequence[Callable[[], object]], trusts: Callable[[], bool]
+        self,
+        store: Store,
+        host: str,
+        listeners: Sequence[Callable[[], object]],
+        trusts: Callable[[], bool],
+        doubted: Callable[[], object] = lambda: None,
     ) -> None:
         """`trusts` tells whether what the store does not show is not there. As long as it does not, all that was known
-        stays as it is: a store that has forgotten shows one host after the other, as each tells it again."""
+        stays as it is: a store that has forgotten shows one host after the other, as each tells it again. `doubted`
+        hears that this begins: a watch finds out before the next beat does."""
         self._following, self._listeners = Following(store, host, POOLS, self._take, self._believes), listeners
         self._view: View | None = None
-        self._trusts, self._doubts = trusts, False
+        self._trusts, self._doubts, self._doubted = trusts, False, doubted
         self.start, self.stop = self._following.start, self._following.stop
         self.age, self.idle = self._following.age, self._following.idle
 
@@ -46,7 +52,9 @@ class Watch:
         return pools_of(chain(view.keys("wanted"), view.keys("borrowed"))) if view else None
 
     def _believes(self, _: Mapping[str, Entry]) -> bool:
-        self._doubts = not self._trusts()
+        before, self._doubts = self._doubts, not self._trusts()
+        if self._doubts and not before:
+            self._doubted()
         return not self._doubts
 
     def _take(self, changes: Changes) -> None:

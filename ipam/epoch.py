@@ -26,6 +26,7 @@ class Memory:
     number: int
     beat: int
     gone: int  # as in records.Epoch
+    cluster: str = ""  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,12 @@ def has_forgotten(memory: Memory | None, host: records.Host | None, epoch: recor
 
 
 def has_missed(memory: Memory | None, epoch: records.Epoch) -> bool:
-    """In a later epoch than the remembered: whether one was settled while the host was away, so that what it held was
-    free to be taken. Pure."""
-    return memory is not None and (epoch.settled or epoch.number > memory.number + 1)
+    """In another epoch than the remembered: whether what this host held may be others'. One was settled while it was
+    away, so that it was free to be taken; or this host came to an emptied store before all others, took that for a new
+    cluster, and what seemed free was theirs. Pure."""
+    if memory is None:
+        return False
+    return epoch.settled or epoch.number > memory.number + 1 or epoch.cluster != memory.cluster
 
 
 def watched_on(watched: Watched | None, epoch: records.Epoch, now: float, period: float) -> Watched | None:
@@ -79,7 +83,7 @@ class Epochs:
             standing, version = read_epoch(self._store)
             forgot = has_forgotten(memory, host, standing)
             if memory and forgot and not (standing and standing.number > memory.number):  # nobody has found out yet
-                epoch = records.Epoch(uuid.uuid4().hex, memory.number + 1, settled=False)
+                epoch = _next_to(memory)
                 self._watched = Watched(epoch.id, now, now)
             else:
                 epoch = self._looked_at(standing, now)
@@ -89,10 +93,19 @@ class Epochs:
 
     def _looked_at(self, standing: records.Epoch | None, now: float) -> records.Epoch:
         if standing is None:
-            return records.Epoch(uuid.uuid4().hex, 1, settled=True)
+            return _first()
         self._watched = watched_on(self._watched, standing, now, self._period)
         long_enough = self._watched is not None and self._watched.seconds >= WATCHED * self._period
         return replace(standing, settled=standing.settled or long_enough)
+
+
+def _first() -> records.Epoch:
+    cluster = uuid.uuid4().hex
+    return records.Epoch(cluster, 1, settled=True, cluster=cluster)
+
+
+def _next_to(memory: Memory) -> records.Epoch:
+    return records.Epoch(uuid.uuid4().hex, memory.number + 1, settled=False, cluster=memory.cluster)
 
 
 def read_epoch(store: Store) -> tuple[records.Epoch | None, int]:

@@ -227,7 +227,7 @@ class Tenancy:
             if not epoch.settled and (forgot or self._is_lost()):
                 self._tell_again()
             beat = 1 + max(known.beat if known else 0, self._beats())
-            memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone)
+            memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone, epoch.cluster)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):

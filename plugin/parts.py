@@ -65,7 +65,13 @@ def assemble(settings: Settings) -> Parts:
     store, alone = shared.store, settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away)
     networks = Networks(local, lambda: naming.endpoints.poke())
-    watch = Watch(store, host, [lambda: forwarding.reconciler.view_changed(), lambda: lender.poke()], tenancy.may_lose)
+    watch = Watch(
+        store,
+        host,
+        [lambda: forwarding.reconciler.view_changed(), lambda: lender.poke()],
+        tenancy.may_lose,
+        lambda: keeping.heart.hurry(),
+    )
     subnets = Subnets(lambda: ipam.pools())
     addressing = assemble_addressing(settings, store, local, networks, tenancy, subnets.others)
     ipam = addressing.spaces

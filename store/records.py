@@ -48,6 +48,7 @@ class Epoch:
     number: int  # higher than that of any before, as far as the host that declared it remembered
     settled: bool
     gone: int = 0  # host records that were removed by others
+    cluster: str = ""  # the id of the first one, which was begun by a host that remembered none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """A store that was emptied or restored from a backup: nothing is given twice, and everything is told again."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from itertools import permutations
 
 import pytest
 
@@ -47,7 +49,7 @@ def owners(cluster: Cluster, pool: IPNetwork) -> dict[IPNetwork, str]:
 
 # what gives a forgetful store away
 
-MEMORY = Memory("e", 3, beat=5, gone=1)
+MEMORY = Memory("e", 3, beat=5, gone=1, cluster="c")
 EPOCH = records.Epoch("e", 3, settled=True, gone=1)
 
 
@@ -75,12 +77,15 @@ def test_a_store_has_forgotten_when_it_shows_less_than_at_the_last_beat(
 @pytest.mark.parametrize(
     ("standing", "missed"),
     [
-        (records.Epoch("f", 4, settled=False), False),
-        (records.Epoch("f", 4, settled=True), True),
-        (records.Epoch("g", 5, settled=False), True),  # that between the two may have been settled
+        (records.Epoch("f", 4, settled=False, cluster="c"), False),
+        (records.Epoch("f", 4, settled=True, cluster="c"), True),
+        (records.Epoch("g", 5, settled=False, cluster="c"), True),  # that between the two may have been settled
+        (records.Epoch("f", 4, settled=False, cluster="d"), True),  # the remembered one began in an emptied store
     ],
 )
-def test_an_epoch_that_was_settled_without_a_host_is_missed_by_it(standing: records.Epoch, missed: bool) -> None:
+def test_an_epoch_in_which_what_a_host_held_may_be_others_is_missed_by_it(
+    standing: records.Epoch, missed: bool
+) -> None:
     assert has_missed(MEMORY, standing) == missed
 
 
@@ -170,6 +175,32 @@ def test_a_new_host_takes_nothing_while_the_others_tell_again(cluster: Cluster, 
         new.create()
     periods_pass(a, new)
     new.create()
+
+
+@pytest.mark.parametrize("order", list(permutations(("a", "b", "new"))))
+def test_who_takes_an_emptied_store_for_a_new_cluster_yields_to_who_was_there_before(
+    cluster: Cluster, a: Host, b: Host, order: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has given out another host's address by then. Whichever beat comes first, the other host keeps its own."""
+    pool = a.create()
+    b.create()
+    theirs, before = b.give(pool), owners(cluster, WEB)
+    empty(cluster)
+    new = cluster.host("new")
+    new.create()
+    assert new.give(pool, str(theirs.ip)) == theirs
+    hosts = {"a": a, "b": b, "new": new}
+    for _ in range(5):
+        for host in (hosts[name] for name in order):
+            host.clock.now += host.tenancy.period
+            with suppress(StoreForgot):
+                host.tenancy.beat()
+    assert b.journal.pool(WEB).is_given(theirs.ip)
+    assert before.items() <= owners(cluster, WEB).items()
+    assert new.journal.pool(WEB).leases[theirs.ip].kind == LOST
+    named = [record for record in caplog.records if getattr(record, "address", None) == theirs.ip]
+    assert [record.message for record in named] == ["address in use here may be in use elsewhere, too"]
+    assert len({host.give(pool) for host in (a, b, new)} | {theirs}) == 4
 
 
 def test_a_borrowed_address_is_not_taken_back_for_being_forgotten(cluster: Cluster, a: Host, b: Host) -> None:

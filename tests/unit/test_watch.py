@@ -1,5 +1,6 @@
 """What a host knows of the others outlives a store that has forgotten them."""
 
+import queue
 import time
 from collections.abc import Iterator
 
@@ -20,10 +21,15 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def watch(cluster: Cluster, a: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def doubts() -> queue.Queue[str]:
+    return queue.Queue()
+
+
+@pytest.fixture
+def watch(cluster: Cluster, a: Host, doubts: queue.Queue[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(following, "SHORTEST_PAUSE", 0.05)
     monkeypatch.setattr(following, "LONGEST_PAUSE", 0.05)
-    watch = Watch(cluster.store, "a", [], a.tenancy.may_lose)
+    watch = Watch(cluster.store, "a", [], a.tenancy.may_lose, lambda: doubts.put("doubt"))
     watch.start()
     yield watch
     watch.stop()
@@ -68,6 +74,22 @@ def test_nobody_is_forgotten_until_all_have_told_the_store_again(
     c = cluster.host("c")
     c.create()
     await_known(watch, a, b, c)
+
+
+def test_a_store_that_was_emptied_is_doubted_at_once_and_once(
+    cluster: Cluster, a: Host, b: Host, watch: Watch, doubts: queue.Queue[str]
+) -> None:
+    """So that a beat tells it again before somebody takes it for a new cluster's."""
+    a.create()
+    b.create()
+    await_known(watch, a, b)
+    while not doubts.empty():  # at the start, before the first beat
+        doubts.get()
+    restore(cluster.store, {})
+    assert doubts.get(timeout=5)
+    with pytest.raises(queue.Empty):
+        doubts.get(timeout=0.3)
+    await_known(watch, a, b)
 
 
 def test_what_a_host_gave_back_is_gone_at_once(cluster: Cluster, a: Host, b: Host, watch: Watch) -> None:
