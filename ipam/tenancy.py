@@ -130,6 +130,7 @@ class Tenancy:
         self.period = period_of(ttl)
         self._epochs = Epochs(store, self.period)
         self._copies = Copies(self._memory.beat if self._memory else None)
+        self._name_taken = ""  # why the last beat was refused
         self._tells_again = False
         self.epoch = self._last_epoch()  # of what this host claims now
         self.retelling = False  # the store had forgotten, and the hosts tell it again, as of the last beat
@@ -179,6 +180,7 @@ class Tenancy:
 
     def refuse_if_fenced(self, why: object = "no beat since") -> None:
         """LeaseLapsed if the time is over after which somebody may reclaim what this host holds."""
+        self._refuse_if_taken()
         if self.is_new:
             raise LeaseLapsed(f"this host has no lease yet, as it has not reached the store ({why})")
         if self._is_fenced():
@@ -223,6 +225,7 @@ class Tenancy:
             entry, known = self._standing()
             self._refuse_twin(known)
             self._refuse_copy(entry, known)
+            self._name_taken = ""
             epoch, forgot = self._epochs.enter(self._memory, known, self._clock.boot())
             self.epoch, self.retelling, self._tells_again = epoch.id, not epoch.settled, False
             if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
@@ -277,8 +280,7 @@ class Tenancy:
 
     def _refuse_twin(self, known: records.Host | None) -> None:
         if known is not None and known.instance != self.instance:
-            self._lose()
-            raise NameTaken(
+            self._refuse_name(
                 f"another machine, or an earlier installation, is host {self._host} in this cluster; set "
                 f"FLANNELPY_HOST to another name, or run `flannelpy leave --host {self._host}` if that one is gone "
                 "for good"
@@ -291,11 +293,21 @@ class Tenancy:
         self._lose()
         period = max(self.period, period_of(known.ttl))
         if self._copies.may_live(entry.version, self._clock.boot(), period):
-            raise NameTaken(
+            self._refuse_name(
                 f"somebody else beats as host {self._host} with this machine's identity: one is a copy of the other, "
                 "so this one gives out no address; on the copy, stop flannelpy and remove its state directory, then "
                 f"the other goes on after {_duration(STILL * period)}"
             )
+
+    def _refuse_name(self, why: str) -> None:
+        self._lose()
+        self._name_taken = why
+        self._refuse_if_taken()
+
+    def _refuse_if_taken(self) -> None:
+        """By a machine that the last beat met."""
+        if self._name_taken:
+            raise NameTaken(self._name_taken)
 
     def _tell_again(self) -> None:
         """Not behind the fence: what was this host's may be another's, which has not told the store yet."""
@@ -313,6 +325,7 @@ class Tenancy:
         """Goes into every transaction in which this host takes something: a host that was reclaimed takes nothing."""
         entry, known = self._standing()
         if entry is None or known is None or not self._is_ours(known):
+            self._refuse_if_taken()
             raise LeaseLapsed(f"host {self._host} has lost its lease; it takes a new one, try again")
         return Check(records.host_key(self._host), entry.version)
 

@@ -41,7 +41,7 @@ def duties_are_done(facts: Facts) -> Iterator[Finding]:
     for duty, why in facts.failing.items():
         stores = facts.store_error is not None or refusal(facts) is not None
         told = (facts.engine_error is not None and duty in ENGINES_OWN) or (stores and why.startswith(STORES_OWN))
-        if not told:
+        if not told and why != facts.lease.fence:
             yield error("duty", f"{duty}: {why}", "see the log of flannelpy; it is tried again every few seconds")
 
 

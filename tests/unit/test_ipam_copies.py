@@ -52,8 +52,9 @@ def test_a_copy_of_a_host_that_lives_gives_nothing_and_tells_nothing(cluster: Cl
             copy.tenancy.beat()
         with pytest.raises(NameTaken, match=COPIED):
             copy.give(pool)
-        with pytest.raises(LeaseLapsed):
-            copy.tenancy.check()
+        for asks in (copy.tenancy.check, copy.tenancy.refuse_if_fenced):
+            with pytest.raises(NameTaken, match=COPIED):
+                asks()
     assert given(a, pool)
 
 
