@@ -23,6 +23,13 @@ def engine_answers(facts: Facts) -> Iterator[Finding]:
 
 
 def disk_has_room(facts: Facts) -> Iterator[Finding]:
+    if facts.disk is None:
+        yield error(
+            "disk",
+            "the state directory is gone: nothing can be written down, so no address is given out",
+            "restart flannelpy: all that it knew is lost, and it begins as a new installation",
+        )
+        return
     free, total = facts.disk
     if free < LITTLE and free < FEW * total:
         yield warning(

@@ -88,6 +88,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ),
         ({"engine_error": "the Docker Engine does not answer"}, "engine", "does not answer"),
         ({"disk": (100 << 20, 100 << 30)}, "disk", "100 MiB left"),
+        ({"disk": None}, "disk", "the state directory is gone"),
         ({"faults": ("fl.7: no",)}, "kernel", "fl.7: no"),
         ({"lost": "there is no interface missing0"}, "interface", "there is no interface missing0"),
         ({"failing": {"publish": "no"}}, "duty", "publish: no"),
