@@ -12,7 +12,7 @@ from driver.model import NetworkRequest
 from driver.options import GWBRIDGE, LARGEST_VNI, Options
 from store import records
 from store.codec import BadRecord, decode, encode
-from store.interface import ABSENT, Change, Contended, Delete, Put, Store
+from store.interface import ABSENT, Change, Check, Contended, Delete, Put, Store
 from store.ip import IPAddress, IPNetwork, parse_network
 from store.shared import Opened, Shared, close_if_empty, create, read_open, remove_member
 from store.update import ATTEMPTS
@@ -28,11 +28,12 @@ class Membership:
         *,
         encryption_required: bool = False,
         announced: Callable[[records.NetworkSpec, records.Peer], bool] = lambda *_: False,
+        fence: Callable[[], Sequence[Check]] = tuple,
     ) -> None:
         """`public_key` gives this host's own, for networks whose backend encrypts; `announced` whether the store is
-        already known to hold a network and a peer of it just so."""
+        already known to hold a network and a peer of it just so; `fence` goes into what tells where this host is."""
         self._store, self._host, self._default_backend, self._announced = store, host, default_backend, announced
-        self._public_key, self._encryption_required = public_key, encryption_required
+        self._public_key, self._encryption_required, self._fence = public_key, encryption_required, fence
         self._found: set[IPNetwork] = set()  # networks in which the store was seen to have this host
 
     def forget(self) -> None:
@@ -147,7 +148,8 @@ class Membership:
         """Tell the other hosts of the network where, and by which key, this one is reached.
 
         Nothing is written if it already stands so, nor asked if that is known: a host in many networks does this for
-        each of them again and again.
+        each of them again and again. Of two machines with one identity, one writes nothing (ipam/copies.py): else the
+        packets of both would go to either in turn.
 
         Where the cluster has forgotten the network, as it does when its last host is given up, this host makes it known
         again as it was. NetworkConflict if there is another one in its place."""
@@ -169,7 +171,7 @@ class Membership:
             peer = self._peer(pool, own)
             if opened is not None and peer is None:
                 return
-            if self._store.commit(*self._known(opened, spec), *([peer] if peer else [])):
+            if self._store.commit(*self._fence(), *self._known(opened, spec), *([peer] if peer else [])):
                 return
             if opened is None:
                 self._refuse_taken(Options(vni=spec.vni), spec.pools)

@@ -117,6 +117,8 @@ class NetworkDriver:
     def _joined(self, request: NetworkRequest, wanted: Options, adopted: bool) -> Network:
         gateways = tuple(_gateway(data) for data in request.pools)
         underlay = self._reconciler.underlay()
+        for data in request.pools:
+            _refuse_own_addresses(data.pool, underlay)
         with self._open_kernel() as kernel:
             tunnels = kernel.foreign_tunnels()
         spec = self._membership.join(request, wanted, gateways, underlay, tunnels)
@@ -311,6 +313,16 @@ class NetworkDriver:
             self._ports.release(endpoint_id)
             if endpoint.published:
                 self._reconciler.poke()
+
+
+def _refuse_own_addresses(pool: IPNetwork, underlay: Underlay) -> None:
+    """Else what hosts send each other, and to all in their own network, would go into the tunnels, on every host."""
+    own = next((address for address in (*underlay.addresses, *underlay.advertised) if address in pool), None)
+    if own is not None:
+        raise BadRequest(
+            f"pool {pool} holds {own}, by which the other hosts reach this one: the hosts' own network cannot be a "
+            "network of containers; choose another --subnet"
+        )
 
 
 def _refuse_narrow(network: Network, underlay: Underlay) -> None:

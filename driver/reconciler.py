@@ -345,7 +345,7 @@ class Reconciler:
         before, now = self._last_underlay, self._underlay
         self._last_underlay = now or before
         if now and (before is None or now.dev != before.dev):
-            log.info("the way to other hosts", extra={"dev": now.dev, "addresses": now.addresses})
+            log.info("the way to other hosts", extra={"dev": now.dev, "addresses": ", ".join(map(str, now.addresses))})
         if now and before and (now.advertised, now.link) != (before.advertised, before.link):
             log.warning("reached elsewhere now", extra={"dev": now.dev, "addresses": now.advertised})
             self._moved()

@@ -97,13 +97,13 @@ class Loans:
         return True
 
     def return_quietly(self, pool: IPNetwork) -> None:
-        """`give_back`, or later if the store is away. With no lock held: whether a store hangs is found out while
-        nobody waits."""
+        """`give_back`, or later if the store is away, or another machine lives as this host. With no lock held: whether
+        a store hangs is found out while nobody waits."""
         with self._ledger.lock(pool):
             if not self._to_give_back(pool):
                 return
         try:
-            self._pools.owners(pool)
+            self._tenancy.check()
             with self._ledger.lock(pool):
                 self.give_back(pool)
         except StoreUnavailable as error:

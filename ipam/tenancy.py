@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from ipam.copies import STILL, Copies
 from ipam.epoch import WATCHED, Epochs, Memory, has_missed, read_epoch
 from store import records
 from store.codec import decode, encode
@@ -128,6 +129,8 @@ class Tenancy:
             self._identity.put("", Identity(uuid.uuid4().hex))
         self.period = period_of(ttl)
         self._epochs = Epochs(store, self.period)
+        self._copies = Copies(self._memory.beat if self._memory else None)
+        self._name_taken = ""  # why the last beat was refused
         self._tells_again = False
         self.epoch = self._last_epoch()  # of what this host claims now
         self.retelling = False  # the store had forgotten, and the hosts tell it again, as of the last beat
@@ -177,6 +180,7 @@ class Tenancy:
 
     def refuse_if_fenced(self, why: object = "no beat since") -> None:
         """LeaseLapsed if the time is over after which somebody may reclaim what this host holds."""
+        self._refuse_if_taken()
         if self.is_new:
             raise LeaseLapsed(f"this host has no lease yet, as it has not reached the store ({why})")
         if self._is_fenced():
@@ -220,6 +224,8 @@ class Tenancy:
         for _ in range(ATTEMPTS):
             entry, known = self._standing()
             self._refuse_twin(known)
+            self._refuse_copy(entry, known)
+            self._name_taken = ""
             epoch, forgot = self._epochs.enter(self._memory, known, self._clock.boot())
             self.epoch, self.retelling, self._tells_again = epoch.id, not epoch.settled, False
             if has_missed(self._memory, epoch) if forgot else known is None or known.reclaimed:
@@ -230,6 +236,7 @@ class Tenancy:
             memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone, epoch.cluster)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
+            self._copies.sending(beat)
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
                 return before
         raise Contended(f"host {self._host}: somebody else kept writing its record; try again")
@@ -273,12 +280,34 @@ class Tenancy:
 
     def _refuse_twin(self, known: records.Host | None) -> None:
         if known is not None and known.instance != self.instance:
-            self._lose()
-            raise NameTaken(
+            self._refuse_name(
                 f"another machine, or an earlier installation, is host {self._host} in this cluster; set "
                 f"FLANNELPY_HOST to another name, or run `flannelpy leave --host {self._host}` if that one is gone "
                 "for good"
             )
+
+    def _refuse_copy(self, entry: Entry | None, known: records.Host | None) -> None:
+        """What one held that is no more, this host compares with the store before it gives anything out."""
+        if entry is None or known is None or known.reclaimed or self._copies.sent(known.beat):
+            return
+        self._lose()
+        period = max(self.period, period_of(known.ttl))
+        if self._copies.may_live(entry.version, self._clock.boot(), period):
+            self._refuse_name(
+                f"somebody else beats as host {self._host} with this machine's identity: one is a copy of the other, "
+                "so this one gives out no address; on the copy, stop flannelpy and remove its state directory, then "
+                f"the other goes on after {_duration(STILL * period)}"
+            )
+
+    def _refuse_name(self, why: str) -> None:
+        self._lose()
+        self._name_taken = why
+        self._refuse_if_taken()
+
+    def _refuse_if_taken(self) -> None:
+        """By a machine that the last beat met."""
+        if self._name_taken:
+            raise NameTaken(self._name_taken)
 
     def _tell_again(self) -> None:
         """Not behind the fence: what was this host's may be another's, which has not told the store yet."""
@@ -298,12 +327,14 @@ class Tenancy:
         Such a transaction also fails when a beat comes in between: it is to be tried again."""
         entry, known = self._standing()
         if entry is None or known is None or not self._is_ours(known):
+            self._refuse_if_taken()
             raise LeaseLapsed(f"host {self._host} has lost its lease; it takes a new one, try again")
         return Check(records.host_key(self._host), entry.version)
 
     def _is_ours(self, known: records.Host) -> bool:
         is_old = self._memory is not None and known.beat < self._memory.beat
-        return not known.reclaimed and known.instance == self.instance and not is_old
+        is_own = known.instance == self.instance and self._copies.sent(known.beat)
+        return is_own and not known.reclaimed and not is_old
 
     def check_new(self) -> tuple[Check, Check]:
         """Goes into every transaction in which this host takes what it has not held before. StoreForgot while the

@@ -262,6 +262,9 @@ def _dropped() -> dict[str, int]:
         return {}
 
 
-def _disk(where: Path) -> tuple[int, int]:
-    usage = shutil.disk_usage(where)
+def _disk(where: Path) -> tuple[int, int] | None:
+    try:
+        usage = shutil.disk_usage(where)
+    except OSError:
+        return None
     return usage.free, usage.total

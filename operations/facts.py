@@ -43,4 +43,4 @@ class Facts:
     lookups: tuple[Lookup, ...]  # containers here that asked for one on another host
     dropped: Mapping[str, int]  # packets, by our own rules while the doctor looked, by reason
     bad_checksums: int  # of tunnelled packets, lately, if there were many
-    disk: tuple[int, int]  # bytes free and in all, of the state directory
+    disk: tuple[int, int] | None  # bytes free and in all, of the state directory; None if that is gone

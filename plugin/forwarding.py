@@ -23,7 +23,7 @@ from driver.wireguard import WireguardDoor
 from driver.wireguard_key import HostKey
 from plugin.addressing import Addressing
 from plugin.settings import REQUIRED, Settings
-from store.interface import Store
+from store.interface import Check, Store
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,11 @@ def assemble_forwarding(
     networks: Journal,
     watch: Watch,
     addressing: Addressing,
+    fence: Callable[[], Check],
     moved: Callable[[], None],
 ) -> Forwarding:
-    """`moved` hears that this host has another address in the underlay."""
+    """`fence` goes into what tells the others where this host is; `moved` hears that it has another address in the
+    underlay."""
     key = HostKey(settings.state_dir / "wireguard.key")
     forwarders = Forwarders(settings.state_dir, lambda: reconciler.poke())
     doors: list[Door] = [Offloads(), WireguardDoor(key), forwarders]
@@ -54,7 +56,10 @@ def assemble_forwarding(
     if encrypted:
         _tell_of_plaintext(networks)
     membership = Membership(
-        store, settings.host, settings.backend, key.public, encryption_required=encrypted, announced=watch.shows
+        *(store, settings.host, settings.backend, key.public),
+        encryption_required=encrypted,
+        announced=watch.shows,
+        fence=lambda: [fence()],
     )
     remover, kernel = Remover(KeptKernel(), reconciler.poke), KeptKernel()
     driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, kernel, settings.dns)

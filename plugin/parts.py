@@ -76,7 +76,7 @@ def assemble(settings: Settings) -> Parts:
     addressing = assemble_addressing(settings, store, local, networks, tenancy, subnets.others)
     ipam = addressing.spaces
     lender = Lender(watch.view, ipam.answer_wishes)
-    forwarding = assemble_forwarding(settings, store, networks, watch, addressing, lambda: move())
+    forwarding = assemble_forwarding(settings, store, networks, watch, addressing, tenancy.check, lambda: move())
     driver, underlay = forwarding.driver, forwarding.reconciler.underlay
 
     def move() -> None:

@@ -6,6 +6,7 @@ at the same time share one transaction and so one fsync: whoever gets the write 
 Each commit has a number, which is the version of the keys it wrote; `log` says which keys each of the last commits
 changed. So a watcher, also one in another process, sees in one short look whether its prefix is concerned."""
 
+import errno
 import os
 import sqlite3
 import threading
@@ -69,6 +70,7 @@ class SqliteStore:
         with self._errors_told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._file = _file(self._path)
             self._writer = _connect(self._path)
             try:
                 _prepare(self._writer)
@@ -133,6 +135,11 @@ class SqliteStore:
         if self._closed:
             raise StoreUnavailable(f"store {self._path}: it is closed")
 
+    def _insist_there(self) -> None:
+        """What is written into a file that has no name any more is gone when it is closed."""
+        if _file(self._path) != self._file:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted or replaced while it was open")
+
     def _take_queue(self) -> list[_Turn]:
         """Become the one who writes, for everybody in the queue."""
         self._is_writing = True
@@ -144,8 +151,10 @@ class SqliteStore:
         touched: set[str] = set()
         outcomes: list[bool | StoreUnavailable] = [StoreUnavailable(f"store {self._path}: interrupted")] * len(batch)
         try:
-            with self._errors_told(), _transaction(self._writer, "BEGIN IMMEDIATE"):
-                won = [self._apply(turn.changes, touched) for turn in batch]
+            with self._errors_told():
+                self._insist_there()
+                with _transaction(self._writer, "BEGIN IMMEDIATE"):
+                    won = [self._apply(turn.changes, touched) for turn in batch]
             outcomes = [*won]
         except StoreUnavailable as error:
             outcomes = [error] * len(batch)
@@ -222,6 +231,15 @@ class SqliteStore:
             return error.strerror or str(error)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details of the same error
         return f"{REASONS[code]} ({error})" if code in REASONS else str(error)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells the file from any that comes to have its name; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -23,6 +23,13 @@ def engine_answers(facts: Facts) -> Iterator[Finding]:
 
 
 def disk_has_room(facts: Facts) -> Iterator[Finding]:
+    if facts.disk is None:
+        yield error(
+            "disk",
+            "the state directory is gone: nothing can be written down, so no address is given out",
+            "restart flannelpy: all that it knew is lost, and it begins as a new installation",
+        )
+        return
     free, total = facts.disk
     if free < LITTLE and free < FEW * total:
         yield warning(
@@ -41,7 +48,7 @@ def duties_are_done(facts: Facts) -> Iterator[Finding]:
     for duty, why in facts.failing.items():
         stores = facts.store_error is not None or refusal(facts) is not None
         told = (facts.engine_error is not None and duty in ENGINES_OWN) or (stores and why.startswith(STORES_OWN))
-        if not told:
+        if not told and why != facts.lease.fence:
             yield error("duty", f"{duty}: {why}", "see the log of flannelpy; it is tried again every few seconds")
 
 

@@ -53,7 +53,7 @@ def lease_is_kept(facts: Facts) -> Iterator[Finding]:
         yield error(
             "lease",
             f"the lease has lapsed, no address is given out: {facts.lease.fence}",
-            "bring the store back; then `flannelpy doctor` again, for addresses that another host has now",
+            "do so, or bring the store back; then `flannelpy doctor` again, for addresses that another host has now",
         )
     elif silence is not None and silence > NEAR * ttl:
         yield warning(

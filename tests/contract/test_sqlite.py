@@ -242,6 +242,20 @@ def test_another_process_that_keeps_it_locked(path: Path, monkeypatch: pytest.Mo
         assert store.commit(Put("a", b"", ABSENT))
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_into_a_file_that_was_deleted(path: Path, replaced: bool) -> None:
+    """It would be acknowledged, and gone with the process."""
+    with closing(SqliteStore(path)) as store:
+        store.commit(Put("a", b"1", ABSENT))
+        for file in path.parent.iterdir():
+            file.unlink()
+        if replaced:
+            SqliteStore(path).close()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="the file was deleted or replaced while it was open"):
+                store.commit(Put("b", b"2", ABSENT))
+
+
 def test_a_full_disk_undoes_the_commit_and_no_more(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         assert store.commit(Put("a", b"1", ABSENT))

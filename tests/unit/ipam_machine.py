@@ -194,6 +194,7 @@ class Addresses(RuleBasedStateMachine):
         for address in self.worn(name):
             self.release(name, address)
         self.do(name, lambda host: host.remove(POOL_ID))
+        self.reserved_addresses_go_with_the_pool()  # which may be made anew within the same step
 
     @rule(pick=st.integers(0, 99))
     def leave(self, pick: int) -> None:

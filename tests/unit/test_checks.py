@@ -78,6 +78,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"faulty": ("pools/10.240.0.0-18/blocks/x",)}, "record", "pools/10.240.0.0-18/blocks/x in the store"),
         ({"lease": LeaseState(600.0, 301.0, "")}, "lease", "301 s ago and lasts 600 s"),
         ({"lease": LeaseState(600.0, 700.0, "too long")}, "lease", "has lapsed"),
+        ({"lease": LeaseState(600.0, None, "a copy"), "failing": {"beat": "a copy"}}, "lease", "a copy"),
         ({"lease": LeaseState(600.0, 20.0, "", retelling=True)}, "store", "the hosts are telling it again"),
         ({"skew": -60.0}, "clock", "60 s behind"),
         (
@@ -87,6 +88,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ),
         ({"engine_error": "the Docker Engine does not answer"}, "engine", "does not answer"),
         ({"disk": (100 << 20, 100 << 30)}, "disk", "100 MiB left"),
+        ({"disk": None}, "disk", "the state directory is gone"),
         ({"faults": ("fl.7: no",)}, "kernel", "fl.7: no"),
         ({"lost": "there is no interface missing0"}, "interface", "there is no interface missing0"),
         ({"failing": {"publish": "no"}}, "duty", "publish: no"),

@@ -12,7 +12,7 @@ from ipam.errors import AddressTaken
 from ipam.journal import LOST
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
-from ipam.tenancy import LeaseLapsed, StoreForgot, Tenancy
+from ipam.tenancy import LeaseLapsed, StoreForgot
 from store import records
 from store.codec import decode, encode
 from store.interface import ABSENT, Put, StoreUnavailable
@@ -449,8 +449,8 @@ def test_a_host_misses_nothing_in_a_store_of_its_own_nor_of_that_in_the_clusters
     a.create()
     own, shared = MemoryStore(), cluster.store
     for store, alone in ((own, True), (shared, False)):
-        cluster.store, a.tenancy = store, Tenancy(a.line, a.disk, "a", TTL, a.clock, alone=alone)
-        a.tenancy.on_loss(a.ipam.verify)
+        cluster.store, a.alone = store, alone
+        a.restart()
         a.tenancy.beat()
         standing = epoch(cluster)
         assert standing

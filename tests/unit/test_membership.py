@@ -14,7 +14,7 @@ from driver.options import Options
 from driver.view import View
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Change, Entry, Put
+from store.interface import ABSENT, Change, Entry, Put, Store
 from store.memory import MemoryStore
 
 POOL, POOL6, OTHER = ip_network("10.240.0.0/18"), ip_network("fd77::/64"), ip_network("10.242.0.0/18")
@@ -35,7 +35,7 @@ def store() -> MemoryStore:
 
 
 def join(
-    store: MemoryStore,
+    store: Store,
     host: str,
     *pools: object,
     internal: bool = False,

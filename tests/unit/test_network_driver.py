@@ -115,6 +115,20 @@ def test_the_command_in_a_refusal_has_all_that_was_typed() -> None:
     )
 
 
+@pytest.mark.parametrize("pool", [f"{HERE.addresses[0]}/24", f"{HERE.addresses[0]}/12"])
+def test_the_hosts_own_network_is_no_pool(pool: str) -> None:
+    """Its routes would lead to tunnels, on each host that the network is spread to."""
+    cluster, kernel = Cluster(), cast(Any, BrokenKernel())
+    a, data = cluster.host("a"), PoolData(ip_network(pool, strict=False), ip_interface(pool), "flannelpy")
+    a.create(data.pool)
+    before = cluster.held_keys()
+    membership = Membership(cluster.store, "a", "vxlan", str)
+    driver = NetworkDriver(Journal(MemoryStore()), membership, a.ipam, kernel, Ports(list), kernel)
+    with pytest.raises(BadRequest, match=f"holds {HERE.addresses[0]}, by which the other hosts reach this one"):
+        driver.create_network(NetworkRequest("n", (data,), {}, internal=False))
+    assert cluster.held_keys() == before
+
+
 @pytest.mark.parametrize("others_use_it", [True, False])
 def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool) -> None:
     cluster, kernel = Cluster(), cast(Any, BrokenKernel())
