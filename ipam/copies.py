@@ -1,12 +1,11 @@
 """Whether another machine lives with this one's identity: one was cloned, or set back to an earlier state.
 
 By their journals both hold the same blocks, so each would give out what the other gives. But a host's record is written
-by that host alone, with a number that only grows: one that is higher than what this process can have sent is somebody
-else's, or was forgotten with all else since then. Who lives writes again within a period; who is no more does not."""
+by that host alone, with a number that only grows, and that it writes down before it sends it: a higher one is somebody
+else's, or was forgotten since then. Who lives writes again within a period; who is no more does not."""
 
 from dataclasses import dataclass, replace
 
-LOST = 3  # beats of earlier processes that may have reached the store, though no answer came
 STILL = 3  # periods that were watched without a beat, after which nobody lives there
 LONGEST_GAP = 1.5  # periods between two looks: after a longer one, the store may have been away for both
 
@@ -22,12 +21,12 @@ class _Watched:
 
 class Copies:
     def __init__(self, remembered: int | None) -> None:
-        """`remembered` is the last beat of earlier processes, None if any may be."""
-        self._highest = float("inf") if remembered is None else remembered + LOST
+        """`remembered` is the last beat that earlier processes sent, None if it may have been any."""
+        self._highest = float("inf") if remembered is None else remembered
         self._watched: _Watched | None = None
 
     def sending(self, beat: int) -> None:
-        """To be told before each beat: whether that arrives, nobody knows."""
+        """To be told before each beat: whether it arrives, nobody knows."""
         self._highest = beat
 
     def sent(self, beat: int) -> bool:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -94,7 +95,7 @@ class Identity:
     """This installation, so that two machines of one name are told apart."""
 
     instance: str
-    beats: int = 0  # when it last left: a backup may have its record from before
+    beats: int = 0  # sent, of which some may not have arrived; a backup may have its record from before
 
 
 def period_of(ttl: float) -> float:
@@ -129,7 +130,7 @@ class Tenancy:
             self._identity.put("", Identity(uuid.uuid4().hex))
         self.period = period_of(ttl)
         self._epochs = Epochs(store, self.period)
-        self._copies = Copies(self._memory.beat if self._memory else None)
+        self._copies = Copies(self._beats() if self._memory else None)
         self._name_taken = ""  # why the last beat was refused
         self._tells_again = False
         self.epoch = self._last_epoch()  # of what this host claims now
@@ -236,10 +237,16 @@ class Tenancy:
             memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone, epoch.cluster)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
-            self._copies.sending(beat)
+            self._note_sending(beat)
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
                 return before
         raise Contended(f"host {self._host}: somebody else kept writing its record; try again")
+
+    def _note_sending(self, beat: int) -> None:
+        """Beats go on while the disk is full: without them, what this host holds would become others'."""
+        self._copies.sending(beat)
+        with suppress(StoreUnavailable):
+            self._identity.put("", Identity(self.instance, beat))
 
     def _standing(self) -> tuple[Entry | None, records.Host | None]:
         """This host's record in the store."""
@@ -294,9 +301,10 @@ class Tenancy:
         period = max(self.period, period_of(known.ttl))
         if self._copies.may_live(entry.version, self._clock.boot(), period):
             self._refuse_name(
-                f"somebody else beats as host {self._host} with this machine's identity: one is a copy of the other, "
-                "so this one gives out no address; on the copy, stop flannelpy and remove its state directory, then "
-                f"the other goes on after {_duration(STILL * period)}"
+                f"somebody else beats as host {self._host} with this machine's identity, or did a moment ago: a copy "
+                "of this machine, or this one before it was set back, or while its disk was full; it gives out no "
+                f"address until nobody has for {_duration(STILL * period)}; on a copy, stop flannelpy and remove its "
+                "state directory"
             )
 
     def _refuse_name(self, why: str) -> None:

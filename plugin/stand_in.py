@@ -94,15 +94,16 @@ def _refuse(listeners: Sequence[socket.socket]) -> None:
 
 
 def _answer(listener: socket.socket) -> str:
-    """The call of one that came; empty if it made none. One at a time: none takes any time."""
+    """The call of one that came, even if it did not wait for the answer; empty if it made none. One at a time: none
+    takes any time."""
+    call = ""
     connection, _ = listener.accept()
     with suppress(OSError, http.client.HTTPException, ValueError), connection, connection.makefile("rwb") as stream:
         connection.settimeout(SHORT)
         call = _read_call(stream)
         stream.write(_reply(call))
         log.info("asked", extra={"call": call})
-        return call
-    return ""
+    return call
 
 
 def _read_call(stream: BufferedRWPair) -> str:

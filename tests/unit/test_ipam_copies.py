@@ -4,13 +4,14 @@ import pytest
 
 from driver.backends.interface import Underlay
 from driver.membership import Membership
-from ipam.copies import LOST, STILL
+from ipam.copies import STILL
 from ipam.model import PoolId
 from ipam.tenancy import LeaseLapsed, NameTaken
 from store import records
+from store.interface import StoreUnavailable
 from store.ip import IPAddress
 from store.memory import MemoryStore
-from tests.unit.ipam_faults import DIE_AFTER, LIVE, Dead
+from tests.unit.ipam_faults import DIE_AFTER, DIE_BEFORE, LATE, LIVE, Dead, Fragile
 from tests.unit.ipam_hosts import WEB, Cluster, Host, backup, restore
 from tests.unit.test_membership import THERE, join
 
@@ -44,7 +45,7 @@ def given(host: Host, pool: PoolId) -> IPAddress:
 def test_a_copy_of_a_host_that_lives_gives_nothing_and_tells_nothing(cluster: Cluster, a: Host) -> None:
     pool = a.create()
     copy = copy_of(a)
-    beats(a, LOST + 1)
+    beats(a, 1)
     for _ in range(2 * STILL):
         period_passes(a, copy)
         a.tenancy.beat()
@@ -58,19 +59,31 @@ def test_a_copy_of_a_host_that_lives_gives_nothing_and_tells_nothing(cluster: Cl
     assert given(a, pool)
 
 
-def test_of_two_that_start_at_once_one_stops_within_a_beat(cluster: Cluster, a: Host) -> None:
+def test_of_two_that_start_at_once_the_second_to_beat_stops(cluster: Cluster, a: Host) -> None:
     pool = a.create()
     copy = copy_of(a)
+    a.restart()
     copy.tenancy.beat()
-    with pytest.raises(NameTaken, match=COPIED):
-        a.tenancy.beat()
+    for _ in range(2):
+        with pytest.raises(NameTaken, match=COPIED):
+            a.tenancy.beat()
+        with pytest.raises(NameTaken, match=COPIED):
+            a.give(pool)
+        period_passes(a, copy)
+        copy.tenancy.beat()
+    assert given(copy, pool)
+
+
+def test_a_copy_that_starts_while_the_store_is_away_is_found_out_when_it_is_back(cluster: Cluster, a: Host) -> None:
+    pool = a.create()
+    copy = copy_of(a)
+    beats(copy, 1)
     with pytest.raises(LeaseLapsed):
         a.tenancy.check()
-    period_passes(a, copy)
-    copy.tenancy.beat()
+    with pytest.raises(NameTaken, match=COPIED):
+        a.tenancy.beat()
     with pytest.raises(NameTaken, match=COPIED):
         a.give(pool)
-    assert given(copy, pool)
 
 
 def test_when_the_copy_is_gone_the_other_goes_on_with_what_is_still_its_own(cluster: Cluster, a: Host, b: Host) -> None:
@@ -102,11 +115,12 @@ def test_time_in_which_nobody_could_beat_does_not_count(cluster: Cluster, a: Hos
         a.tenancy.beat()
 
 
-def test_beats_that_got_no_answer_are_not_taken_for_somebody_elses(cluster: Cluster, a: Host) -> None:
+@pytest.mark.parametrize("end", [DIE_BEFORE, DIE_AFTER])
+def test_beats_that_got_no_answer_are_not_taken_for_somebody_elses(cluster: Cluster, a: Host, end: str) -> None:
     pool = a.create()
-    for _ in range(LOST):
+    for _ in range(STILL):
         period_passes(a)
-        a.line.fate = lambda: DIE_AFTER
+        a.line.fate = lambda: end
         with pytest.raises(Dead):
             a.tenancy.beat()
         a.line.fate = lambda: LIVE
@@ -116,12 +130,34 @@ def test_beats_that_got_no_answer_are_not_taken_for_somebody_elses(cluster: Clus
     assert given(a, pool)
 
 
+def test_a_full_disk_does_not_stop_the_beats_and_is_waited_for_after_a_restart(cluster: Cluster) -> None:
+    disk = Fragile(MemoryStore(), lambda: LIVE, late=[])
+    a = cluster.host("a", disk=disk)
+    pool = a.create()
+    disk.fate = lambda: LATE  # which here is never
+    versions = set()
+    for _ in range(STILL):
+        period_passes(a)
+        with pytest.raises(StoreUnavailable):
+            a.tenancy.beat()
+        versions.add(cluster.store.read(records.host_key("a")).version)
+    assert len(versions) == STILL
+    disk.fate = lambda: LIVE
+    a.restart()
+    for _ in range(STILL):
+        with pytest.raises(NameTaken, match="while its disk was full"):
+            a.tenancy.beat()
+        period_passes(a)
+    a.tenancy.beat()
+    assert given(a, pool)
+
+
 def test_a_copy_does_not_offer_what_its_original_borrowed(cluster: Cluster, a: Host, b: Host) -> None:
     pool = b.create()
     a.create()
     borrowed = a.give(pool, str(given(b, pool) + 1))
     copy = copy_of(a)
-    beats(a, LOST + 1)
+    beats(a, 1)
     copy.release(pool, borrowed)
     loan = cluster.store.get(records.borrowed_key(WEB, borrowed.ip))
     assert loan is not None
@@ -131,7 +167,7 @@ def test_a_copy_does_not_offer_what_its_original_borrowed(cluster: Cluster, a: H
 def test_a_copy_does_not_tell_where_it_is(cluster: Cluster, a: Host) -> None:
     a.create()
     copy = copy_of(a)
-    beats(a, LOST + 1)
+    beats(a, 1)
     spec = join(a.line, "a", WEB)
 
     def publish(host: Host, where: Underlay) -> None:

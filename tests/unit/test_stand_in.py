@@ -14,7 +14,7 @@ import pytest
 
 from cluster.engine import FOR_NOW, Unstarted
 from plugin import client
-from plugin.handshake import ANSWERS
+from plugin.handshake import ANSWERS, GIVE_WAY
 from plugin.listening import listen
 from plugin.paths import SOCKET
 from plugin.stand_in import SENTENCE, sockets
@@ -109,6 +109,14 @@ def test_it_gives_way_to_a_flannelpy_and_ends_when_that_serves(standing_in: Stan
         assert served.answers()
         assert not standing_in.refuses()
         assert served.end() == 0
+
+
+def test_it_gives_way_to_one_that_could_not_wait_for_its_word(standing_in: StandIn) -> None:
+    """A flannelpy waits for a second, and as long does who says nothing keep others waiting."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(standing_in.socket))
+        assert not client.grants(standing_in.socket, GIVE_WAY, timeout=0.1)
+    assert eventually(lambda: "flannelpy is starting" in standing_in.log())
 
 
 def test_it_is_back_when_the_flannelpy_that_it_gave_way_to_fails(standing_in: StandIn) -> None:
