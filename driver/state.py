@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from driver.entries import AnyRoute, Fdb, Key, Neighbour
+from driver.entries import AllowedIp, AnyRoute, Fdb, Key, Neighbour, WireguardPeer
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 
@@ -165,44 +165,6 @@ class WireguardDevice:
 
     def __str__(self) -> str:
         return f"wg {self.dev} listen-port {self.port}{'' if self.own_key else ' with a foreign key'}"
-
-
-@dataclass(frozen=True, slots=True)
-class WireguardPeer:
-    """Another host, by its public key. WireGuard itself follows a peer that sends from elsewhere; `endpoint` is where
-    it is said to be, as `ADDRESS:PORT` or `[ADDRESS]:PORT`. `keepalive` in seconds, 0 for none."""
-
-    rank: ClassVar[int] = 2
-    dev: str
-    public_key: str
-    endpoint: str
-    keepalive: int = 0
-
-    @property
-    def key(self) -> Key:
-        return ("wgpeer", self.dev, self.public_key)
-
-    def __str__(self) -> str:
-        keepalive = f" persistent-keepalive {self.keepalive}" if self.keepalive else ""
-        return f"wg {self.dev} peer {self.public_key} endpoint {self.endpoint}{keepalive}"
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedIp:
-    """Which peer has a prefix, for sending to it and for believing where a packet comes from. A prefix has one peer,
-    and the longest one holds; giving it to another peer takes it from the first."""
-
-    rank: ClassVar[int] = 3
-    dev: str
-    destination: IPNetwork
-    public_key: str
-
-    @property
-    def key(self) -> Key:
-        return ("allowed", self.dev, self.destination)
-
-    def __str__(self) -> str:
-        return f"wg {self.dev} peer {self.public_key} allowed-ips {self.destination}"
 
 
 @dataclass(frozen=True, slots=True)
