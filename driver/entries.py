@@ -1,4 +1,4 @@
-"""Neighbours, forwarding entries, routes and WireGuard's peers: the objects of which a host has thousands.
+"""Neighbours, forwarding entries, routes and peers: the objects of which a host has thousands.
 
 Like all objects that we keep (driver/state.py), with what follows from their values computed once."""
 
@@ -88,6 +88,25 @@ class AllowedIp(Entry):
     def __post_init__(self) -> None:
         peer = f"wg {self.dev} peer {self.public_key}"
         self._set(f"wg {self.dev} allowed-ips {self.destination}", f"{peer} allowed-ips {self.destination}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UdpPeer(Entry):
+    """Another host, as a forwarder knows it: what is for its blocks goes there, what comes from there is from them."""
+
+    rank: ClassVar[int] = 3
+    dev: str
+    host: str
+    address: IPAddress
+    port: int
+    blocks: tuple[IPNetwork, ...]
+    sources: tuple[IPAddress, ...] = ()  # from which it may send, too
+
+    def __post_init__(self) -> None:
+        blocks = " ".join(map(str, self.blocks))
+        sources = "".join(f" or {source}" for source in self.sources)
+        typed = f"peer {self.host} at {self.address}{sources} port {self.port} dev {self.dev} blocks {blocks}"
+        self._set(f"udp-peer {self.host} dev {self.dev}", typed)
 
 
 class _Route(Entry):

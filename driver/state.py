@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from driver.entries import AllowedIp, AnyRoute, Fdb, Key, Neighbour, WireguardPeer
-from store.ip import IPAddress, IPInterface, IPNetwork
+from driver.entries import AllowedIp, AnyRoute, Fdb, Key, Neighbour, UdpPeer, WireguardPeer
+from store.ip import IPAddress, IPInterface
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,28 +197,6 @@ class Forwarder:
 
     def __str__(self) -> str:
         return f"forwarder {self.dev} vni {self.vni} local {self.local} port {self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UdpPeer:
-    """Another host, as a forwarder knows it: what is for its blocks goes there, what comes from there is from them."""
-
-    rank: ClassVar[int] = 3
-    dev: str
-    host: str
-    address: IPAddress
-    port: int
-    blocks: tuple[IPNetwork, ...]
-    sources: tuple[IPAddress, ...] = ()  # from which it may send, too
-
-    @property
-    def key(self) -> Key:
-        return ("udp-peer", self.dev, self.host)
-
-    def __str__(self) -> str:
-        blocks = " ".join(map(str, self.blocks))
-        sources = "".join(f" or {source}" for source in self.sources)
-        return f"peer {self.host} at {self.address}{sources} port {self.port} dev {self.dev} blocks {blocks}"
 
 
 @dataclass(frozen=True, slots=True)
