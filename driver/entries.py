@@ -1,4 +1,4 @@
-"""Neighbours, forwarding entries and routes: the objects of which a host has thousands.
+"""Neighbours, forwarding entries, routes and peers: the objects of which a host has thousands.
 
 Like all objects that we keep (driver/state.py), with what follows from their values computed once."""
 
@@ -56,6 +56,57 @@ class Fdb(Entry):
 
     def __post_init__(self) -> None:
         self._set(f"fdb {self.mac} dev {self.dev}", f"fdb {self.mac} dst {self.remote} dev {self.dev}{self.odd}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WireguardPeer(Entry):
+    """Another host, by its public key. WireGuard itself follows a peer that sends from elsewhere; `endpoint` is where
+    it is said to be, as `ADDRESS:PORT` or `[ADDRESS]:PORT`. `keepalive` in seconds, 0 for none."""
+
+    rank: ClassVar[int] = 2
+    dev: str
+    public_key: str
+    endpoint: str
+    keepalive: int = 0
+
+    def __post_init__(self) -> None:
+        peer = f"wg {self.dev} peer {self.public_key}"
+        keepalive = f" persistent-keepalive {self.keepalive}" if self.keepalive else ""
+        self._set(peer, f"{peer} endpoint {self.endpoint}{keepalive}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AllowedIp(Entry):
+    """Which peer has a prefix, for sending to it and for believing where a packet comes from. A prefix has one peer,
+    and the longest one holds; giving it to another peer takes it from the first."""
+
+    rank: ClassVar[int] = 3
+    dev: str
+    destination: IPNetwork
+    public_key: str
+
+    def __post_init__(self) -> None:
+        peer = f"wg {self.dev} peer {self.public_key}"
+        self._set(f"wg {self.dev} allowed-ips {self.destination}", f"{peer} allowed-ips {self.destination}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UdpPeer(Entry):
+    """Another host, as a forwarder knows it: what is for its blocks goes there, what comes from there is from them."""
+
+    rank: ClassVar[int] = 3
+    dev: str
+    host: str
+    address: IPAddress
+    port: int
+    blocks: tuple[IPNetwork, ...]
+    sources: tuple[IPAddress, ...] = ()  # from which it may send, too
+
+    def __post_init__(self) -> None:
+        blocks = " ".join(map(str, self.blocks))
+        sources = "".join(f" or {source}" for source in self.sources)
+        typed = f"peer {self.host} at {self.address}{sources} port {self.port} dev {self.dev} blocks {blocks}"
+        self._set(f"udp-peer {self.host} dev {self.dev}", typed)
 
 
 class _Route(Entry):

@@ -16,18 +16,16 @@ import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from functools import cache
-from pathlib import Path
 
 from driver.command import Done, call
 from driver.errors import KernelError
+from driver.kernel import old_tables
 
 log = logging.getLogger(__name__)
 
 USER, FORWARD, COMMENT = "DOCKER-USER", "FORWARD", "flannelpy"
 DOCKERS = "DOCKER"  # a chain that is there wherever an Engine keeps its rules
 TOOLS = {4: "iptables", 6: "ip6tables"}
-# The names of those of the old tables that are in use.
-OLD_TABLES = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-self/net/ip6_tables_names"}
 TIMEOUT = 10.0
 Rule = list[str]
 
@@ -54,14 +52,6 @@ def close(version: int) -> None:
     log.warning("forwarding is turned on here, for our pools alone", extra={"version": version})
 
 
-def has_old_tables(version: int) -> bool:
-    """Whether rules may stand where a change of them does not change the number of nftables' ruleset."""
-    try:
-        return "filter" in Path(OLD_TABLES[version]).read_text().split()
-    except OSError:
-        return False
-
-
 def _tools_in_use(version: int) -> list[str]:
     """The iptables commands whose tables may hold rules, the host's default first. None where the host has none: then
     no Engine has rules there either. The old tables are not asked where there are none: asking makes them."""
@@ -69,7 +59,7 @@ def _tools_in_use(version: int) -> list[str]:
     if shutil.which(default) is None:
         return []
     other = f"{default}-{'nft' if _is_old(default) else 'legacy'}"
-    wanted = shutil.which(other) is not None and (_is_old(default) or has_old_tables(version))
+    wanted = shutil.which(other) is not None and (_is_old(default) or old_tables.has_filter(version))
     return [default, *([other] if wanted else [])]
 
 

@@ -29,13 +29,14 @@ from pathlib import Path
 
 import msgspec
 
+from driver.entries import UdpPeer
 from driver.errors import KernelError
 from driver.forwarder import control, tun
 from driver.forwarder.control import Answer, Request
 from driver.kernel import Kernel
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
-from driver.state import Forwarder, Object, TunLink, UdpPeer
+from driver.state import Forwarder, Object, TunLink
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from driver.backends.interface import Underlay
 from driver.errors import KernelError
 from driver.filter import Member, Sets, admitting, members, sets
 from driver.goal import LocalNetwork
-from driver.kernel import flows
+from driver.kernel import flows, old_tables
 from driver.model import Network
 from driver.translations import Translations, changed, translations
 
@@ -28,6 +28,7 @@ class Forwarding:
         self._leads: Translations = {}  # the published ports, as wanted
         self._led: Translations = {}  # and as they were when flows were last forgotten
         self._generation = 0
+        self._old_tables: dict[int, bytes] = {}  # what the kernel said of them when they were last looked at
         self._allowed: Sequence[int] | None = None  # IP versions that Docker's rules let pass
 
     def admit(self, underlay: Underlay | None, networks: Sequence[LocalNetwork]) -> None:
@@ -60,8 +61,9 @@ class Forwarding:
         return []
 
     def disturbed(self) -> bool:
-        """Whether anybody else has changed rules since the last time, as far as nftables has them. For any thread."""
-        return self._generation != nft.read_generation()
+        """Whether anybody else has changed rules since the last time, as far as can be seen of the old tables.
+        For any thread."""
+        return self._generation != nft.read_generation() or self._old_tables != old_tables.sizes()
 
     def _want(self, underlay: Underlay | None, networks: Sequence[LocalNetwork]) -> None:
         asked = networks, underlay.uplinks if underlay else frozenset[str]()
@@ -79,9 +81,10 @@ class Forwarding:
         """Our own rules first: what Docker is told to let pass must already be judged by them."""
         alone = self._put(self._wanted)
         self._forget_flows()
-        if not alone or self._allowed != versions or any(map(firewall.has_old_tables, firewall.TOOLS)):
+        old = old_tables.sizes()  # before the look: what changes during it is looked at again
+        if not alone or self._allowed != versions or old:
             firewall.allow(versions)
-            self._allowed = versions
+            self._allowed, self._old_tables = versions, old
         self._generation = nft.read_generation()
         if dev is not None:
             for version in versions:

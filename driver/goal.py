@@ -6,10 +6,10 @@ from ipaddress import ip_interface, ip_network
 
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
-from driver.entries import Key, Local, Route, Unreachable
+from driver.entries import AllowedIp, Key, Local, Route, Unreachable
 from driver.fast_path.wanted import of_links
 from driver.model import ENDPOINT_LINK, NETWORK_LINK, Endpoint, Network
-from driver.state import Address, AllowedIp, EndpointLink, FastPath, LinkState, LinkSwitches, Object, State, state_of
+from driver.state import Address, EndpointLink, FastPath, LinkState, LinkSwitches, Object, State, state_of
 from store.ip import IPAddress, IPInterface, IPNetwork, contains
 
 LEAST_MTU = {4: 68, 6: 1280}  # with which Linux lets a link have an address, by IP version

@@ -10,6 +10,7 @@ from driver.errors import KernelError
 log = logging.getLogger(__name__)
 
 COALESCE = 0.2  # seconds: a burst of changes is one pass
+COALESCE_RULES = 0.5  # of rules, where dockerd makes many changes one after the other
 PAUSE = 1.0  # seconds before the kernel is listened to again
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from driver.command import Done, call
 from driver.errors import KernelError
 from driver.filter import ALL, CHAIN_NAMES, TABLE, Member, Sets, again, changes, whole
-from driver.kernel import wire
+from driver.kernel import old_tables, wire
 from driver.kernel.rawsocket import BUFFER
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
+OLD_TABLES = 0.25  # seconds between two looks at the old tables, of which the kernel tells nothing
 NETLINK_NETFILTER = 12
 NEW_GENERATION, GET_GENERATION = 10 << 8 | 15, 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN and GETGEN
 NFTABLES = 1 << 6  # the multicast group NFNLGRP_NFTABLES
@@ -65,24 +66,34 @@ class Nft:
 
 
 class RuleNotices:
-    """What the kernel tells when anybody changes rules: those of nftables, and of an iptables that writes such."""
+    """What the kernel tells when anybody changes rules: those of nftables, and of an iptables that writes such. How
+    large the old iptables' tables are is asked meanwhile."""
 
     def __init__(self) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
             self._socket.bind((0, NFTABLES))
+            self._socket.settimeout(OLD_TABLES)
         except OSError as error:
             raise KernelError(f"no notices of rules from the kernel: {error}") from error
+        self._old_tables = old_tables.sizes()
 
     def wait(self) -> bool:
-        """Block until the kernel tells something; whether that is the end of a change. KernelError when closed."""
+        """Block until the kernel tells something, or a look is due; whether there was a change, and it has ended.
+        KernelError when closed."""
         try:
             data = self._socket.recv(BUFFER)
+        except TimeoutError:
+            return self._old_tables_changed()
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return True  # some of it is lost
             raise KernelError(f"no more notices of rules from the kernel: {error}") from error
         return any(kind == NEW_GENERATION for kind, *_ in wire.messages(data))
+
+    def _old_tables_changed(self) -> bool:
+        before, self._old_tables = self._old_tables, old_tables.sizes()
+        return before != self._old_tables
 
     def close(self) -> None:
         self._socket.close()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from driver.entries import AnyRoute, Fdb, Key, Neighbour
-from store.ip import IPAddress, IPInterface, IPNetwork
+from driver.entries import AllowedIp, AnyRoute, Fdb, Key, Neighbour, UdpPeer, WireguardPeer
+from store.ip import IPAddress, IPInterface
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,44 +168,6 @@ class WireguardDevice:
 
 
 @dataclass(frozen=True, slots=True)
-class WireguardPeer:
-    """Another host, by its public key. WireGuard itself follows a peer that sends from elsewhere; `endpoint` is where
-    it is said to be, as `ADDRESS:PORT` or `[ADDRESS]:PORT`. `keepalive` in seconds, 0 for none."""
-
-    rank: ClassVar[int] = 2
-    dev: str
-    public_key: str
-    endpoint: str
-    keepalive: int = 0
-
-    @property
-    def key(self) -> Key:
-        return ("wgpeer", self.dev, self.public_key)
-
-    def __str__(self) -> str:
-        keepalive = f" persistent-keepalive {self.keepalive}" if self.keepalive else ""
-        return f"wg {self.dev} peer {self.public_key} endpoint {self.endpoint}{keepalive}"
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedIp:
-    """Which peer has a prefix, for sending to it and for believing where a packet comes from. A prefix has one peer,
-    and the longest one holds; giving it to another peer takes it from the first."""
-
-    rank: ClassVar[int] = 3
-    dev: str
-    destination: IPNetwork
-    public_key: str
-
-    @property
-    def key(self) -> Key:
-        return ("allowed", self.dev, self.destination)
-
-    def __str__(self) -> str:
-        return f"wg {self.dev} peer {self.public_key} allowed-ips {self.destination}"
-
-
-@dataclass(frozen=True, slots=True)
 class Address:
     rank: ClassVar[int] = 2
     dev: str
@@ -235,28 +197,6 @@ class Forwarder:
 
     def __str__(self) -> str:
         return f"forwarder {self.dev} vni {self.vni} local {self.local} port {self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UdpPeer:
-    """Another host, as a forwarder knows it: what is for its blocks goes there, what comes from there is from them."""
-
-    rank: ClassVar[int] = 3
-    dev: str
-    host: str
-    address: IPAddress
-    port: int
-    blocks: tuple[IPNetwork, ...]
-    sources: tuple[IPAddress, ...] = ()  # from which it may send, too
-
-    @property
-    def key(self) -> Key:
-        return ("udp-peer", self.dev, self.host)
-
-    def __str__(self) -> str:
-        blocks = " ".join(map(str, self.blocks))
-        sources = "".join(f" or {source}" for source in self.sources)
-        return f"peer {self.host} at {self.address}{sources} port {self.port} dev {self.dev} blocks {blocks}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
 
 from driver import wireguard_tool
 from driver.command import NoAnswer
+from driver.entries import AllowedIp, WireguardPeer
 from driver.errors import KernelError
 from driver.kernel import WIREGUARD_LINK, Kernel
 from driver.one_by_one import one_by_one
 from driver.plan import Operation, Put
-from driver.state import AllowedIp, Object, WireguardDevice, WireguardLink, WireguardPeer
+from driver.state import Object, WireguardDevice, WireguardLink
 from driver.wireguard_key import HostKey
 from driver.wireguard_peers import Peers
 from driver.wireguard_tool import WG, WIREGUARD_GO
@@ -30,9 +31,21 @@ log = logging.getLogger(__name__)
 SOCKETS = Path("/var/run/wireguard")  # where wireguard-go and wg expect each other
 SESSION = 180  # seconds after a handshake in which its keys hold (REJECT_AFTER_TIME)
 FAREWELL = 2.0  # seconds in which wireguard-go ends when its link is gone
-AT_ONCE = (
-    50  # operations for one `wg`: it must answer in time, and wireguard-go greets its new peers one after the other
-)
+AT_ONCE = 500  # operations for one `wg`, which Linux gives 2 MB of words
+# It must answer in time, and wireguard-go greets its new peers one after the other; those that are on the link and off
+# keep it from sending to the others for seconds.
+PEERS_AT_ONCE = 50
+KNOWN = 1 << 14  # peers, remembered as they were last read
+
+
+@lru_cache(KNOWN)
+def _wireguard_peer(dev: str, key: str, endpoint: str, keepalive: str) -> WireguardPeer:
+    return WireguardPeer(dev, key, endpoint, 0 if keepalive == "off" else int(keepalive))
+
+
+@lru_cache(KNOWN)
+def _prefixes(dev: str, key: str, allowed: str) -> tuple[AllowedIp, ...]:
+    return tuple(AllowedIp(dev, ip_network(text), key) for text in allowed.split(",") if text != "(none)")
 
 
 def _links() -> Iterable[str]:
@@ -93,12 +106,9 @@ class WireguardDoor:
 
     def _peer(self, dev: str, words: list[str]) -> Iterator[Object]:
         key, _secret, endpoint, allowed, handshake, _received, _sent, keepalive = words
-        prefixes = [ip_network(text) for text in allowed.split(",") if text != "(none)"]
-        live = time.time() - int(handshake) < SESSION
-        found = self._peers[dev].read(key, endpoint, live, prefixes)
-        yield WireguardPeer(dev, key, found, 0 if keepalive == "off" else int(keepalive))
-        for prefix in prefixes:
-            yield AllowedIp(dev, prefix, key)
+        live, prefixes = time.time() - int(handshake) < SESSION, _prefixes(dev, key, allowed)
+        yield _wireguard_peer(dev, key, self._peers[dev].read(key, endpoint, live, prefixes), keepalive)
+        yield from prefixes
 
     def _is_own(self, public_key: str) -> bool:
         try:
@@ -115,8 +125,9 @@ class WireguardDoor:
                 failed |= one_by_one(self._apply_link, some)
                 continue
             alike = list(some)
-            for start in range(0, len(alike), AT_ONCE):
-                failed |= self._at_once(dev, alike[start : start + AT_ONCE])
+            most = PEERS_AT_ONCE if kind is WireguardPeer else AT_ONCE
+            for start in range(0, len(alike), most):
+                failed |= self._at_once(dev, alike[start : start + most])
         return failed
 
     def _apply_link(self, operation: Operation) -> None:

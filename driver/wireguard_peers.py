@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from driver.entries import AllowedIp, Key, WireguardPeer
 from driver.plan import Drop, Operation, Put
-from driver.state import AllowedIp, WireguardPeer
 from store.ip import IPNetwork
 
-Owners = Mapping[IPNetwork, str]
+Owners = Mapping[Key, AllowedIp]  # by what is one peer's alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Peers:
     """Of one device, by their public keys. WireGuard knows one peer for a prefix, and so do `owners`."""
 
     seen: dict[str, _Seen] = field(default_factory=dict)
-    owners: dict[IPNetwork, str] = field(default_factory=dict)
+    owners: dict[Key, AllowedIp] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)  # the endpoint that each was last given
 
     def look(self) -> None:
@@ -31,11 +31,12 @@ class Peers:
         self.seen.clear()
         self.owners.clear()
 
-    def read(self, key: str, endpoint: str, live: bool, prefixes: Collection[IPNetwork]) -> str:
+    def read(self, key: str, endpoint: str, live: bool, allowed: Collection[AllowedIp]) -> str:
         """Note one as it is; where it is, for the comparison with where it should be. A live peer that is elsewhere
         has moved by itself, and WireGuard has followed it: that is as it should be."""
         self.seen[key] = _Seen(live, met=key in self.told)
-        self.owners |= dict.fromkeys(prefixes, key)
+        for o in allowed:
+            self.owners[o.key] = o
         told = self.told.setdefault(key, endpoint)
         return told if live else endpoint
 
@@ -54,12 +55,12 @@ class Peers:
                     words += ["peer", o.public_key, "remove"]
                 case Put(AllowedIp() as o):
                     touched[o.public_key] = []
-                case Drop(AllowedIp() as o) if self.owners.get(o.destination) == o.public_key:
+                case Drop(AllowedIp() as o) if self.owners.get(o.key) == o:
                     touched[o.public_key] = []
         if touched:
-            for prefix, key in _owners_after(self.owners, operations).items():
-                if key in touched:
-                    touched[key].append(prefix)
+            for o in _owners_after(self.owners, operations).values():
+                if o.public_key in touched:
+                    touched[o.public_key].append(o.destination)
         for key, prefixes in touched.items():
             words += ["peer", key, "allowed-ips", ",".join(map(str, prefixes))]
         return words
@@ -89,13 +90,13 @@ class Peers:
         yield from ("peer", o.public_key, "persistent-keepalive", str(o.keepalive))
 
 
-def _owners_after(owners: Owners, operations: Iterable[Operation]) -> dict[IPNetwork, str]:
+def _owners_after(owners: Owners, operations: Iterable[Operation]) -> dict[Key, AllowedIp]:
     """A prefix that is given to a peer is taken from whoever has it."""
     after = dict(owners)
     for operation in operations:
         match operation:
             case Put(AllowedIp() as o):
-                after[o.destination] = o.public_key
-            case Drop(AllowedIp() as o) if after.get(o.destination) == o.public_key:
-                del after[o.destination]
+                after[o.key] = o
+            case Drop(AllowedIp() as o) if after.get(o.key) == o:
+                del after[o.key]
     return after

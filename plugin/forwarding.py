@@ -11,7 +11,7 @@ from driver.doors import Door
 from driver.forwarders import Forwarders
 from driver.journal import Journal
 from driver.kernel import KeptKernel, Notices
-from driver.listener import Listener
+from driver.listener import COALESCE_RULES, Listener
 from driver.membership import Membership
 from driver.network_driver import NetworkDriver
 from driver.nft import RuleNotices
@@ -64,7 +64,7 @@ def assemble_forwarding(
     remover, kernel = Remover(KeptKernel(), reconciler.poke), KeptKernel()
     driver = NetworkDriver(networks, membership, addressing.own, reconciler, ports, remover, kernel, settings.dns)
     listener = Listener(reconciler.poke, lambda: Notices(None, reconciler))
-    rules = Listener(reconciler.rules_changed, RuleNotices, coalesce=0.5)  # dockerd makes many changes at once
+    rules = Listener(reconciler.rules_changed, RuleNotices, COALESCE_RULES)
     return Forwarding(reconciler, driver, (listener, rules), [ports, reconciler, remover, listener, rules])
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, ip_network
@@ -24,6 +25,7 @@ from pathlib import Path
 from cluster.following import Following
 from driver.kernel import wire
 from driver.kernel.rawsocket import BUFFER, enlarge, open_socket
+from driver.wireguard import SOCKETS
 from store import records
 from store.codec import encode
 from store.consul import ConsulStore
@@ -35,7 +37,7 @@ from tests.memory import cpu_seconds, family, held_by
 
 HERE = Path(__file__).parent.parent
 POOL = ip_network("10.240.0.0/13")
-FIRST_ADDRESS = IPv4Address("172.20.1.0")  # of the others, on the link of this host
+FIRST_ADDRESS = IPv4Address("172.20.1.0")  # of the others, behind a router, who drops all that is sent to them
 ROUTE_GROUPS = 0x40  # RTMGRP_IPV4_ROUTE
 PATIENCE = 60.0
 GAP = 0.3  # seconds between two changes
@@ -60,10 +62,10 @@ class Figures:
     whole_endpoints: int  # bytes of everything below endpoints/
 
 
-def simulate(peers: int, changes: int, idle: float, containers: int = 0) -> Figures:
+def simulate(peers: int, changes: int, idle: float, containers: int = 0, backend: str = "vxlan") -> Figures:
     """`containers` run on each of the others; then as many as `changes` are started and stopped there."""
-    numbers = map(str, (peers, changes, idle, containers))
-    command = ["unshare", "--net", sys.executable, "-m", "tests.scale", *numbers]
+    words = map(str, (peers, changes, idle, containers, backend))
+    command = ["unshare", "--net", "--mount", sys.executable, "-m", "tests.scale", *words]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr[-4000:]}")
@@ -102,7 +104,7 @@ class Daemon:
         assert status == 200, answer
         return json.loads(answer)
 
-    def create_network(self) -> None:
+    def create_network(self, backend: str) -> None:
         """As Docker does for `docker network create -d flannelpy --ipam-driver flannelpy --subnet POOL`."""
         pool = {"AddressSpace": "flannelpy", "Pool": str(POOL), "SubPool": "", "Options": None, "V6": False}
         self.call("IpamDriver.RequestPool", pool)
@@ -110,7 +112,8 @@ class Daemon:
         gateway = self.call("IpamDriver.RequestAddress", ask)
         assert isinstance(gateway, dict)
         data = {"AddressSpace": "flannelpy", "Pool": str(POOL), "Gateway": gateway["Address"]}
-        network = {"NetworkID": secrets.token_hex(32), "Options": {}, "IPv4Data": [data], "IPv6Data": []}
+        options = {"com.docker.network.generic": {"backend": backend}}
+        network = {"NetworkID": secrets.token_hex(32), "Options": options, "IPv4Data": [data], "IPv6Data": []}
         self.call("NetworkDriver.CreateNetwork", network)
 
     def family(self) -> list[int]:
@@ -198,7 +201,7 @@ def populate(store: Store, peers: int, taken: list[str]) -> None:
     puts = []
     for number, block in enumerate(taken[:peers]):
         host = f"host{number}"
-        peer = records.Peer(host, (FIRST_ADDRESS + number,))
+        peer = records.Peer(host, (FIRST_ADDRESS + number,), b64encode(secrets.token_bytes(31) + b"\0").decode())
         puts += [
             Put(records.block_key(POOL, ip_network(block)), encode(records.Block(host)), ABSENT),
             Put(records.holder_key(POOL, host), b"{}", ABSENT),
@@ -226,16 +229,19 @@ def endpoint(host: str) -> Put:
     return Put(records.endpoint_key(POOL, host, secrets.token_hex(32)), encode(record), ABSENT)
 
 
-def measure(peers: int, changes: int, idle: float, containers: int, directory: Path) -> Figures:
+def measure(peers: int, changes: int, idle: float, containers: int, backend: str, directory: Path) -> Figures:
     for words in (
         "link set lo up",
         "link add eth0 type veth peer name cable",
-        "addr add 172.20.0.1/16 dev eth0",
+        "addr add 172.20.0.1/24 dev eth0",
         "link set eth0 up",
         "link set cable up",
-        "route add default via 172.20.255.254",
+        "neigh add 172.20.0.254 lladdr 02:00:00:00:00:fe dev eth0",
+        "route add default via 172.20.0.254",
     ):
         subprocess.run(["ip", *words.split()], check=True)
+    SOCKETS.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(SOCKETS)], check=True)  # nobody else's wireguard-go is met
     consul = ConsulAgent(directory / "consul")
     consul.start()
     store = ConsulStore(consul.url, "flannelpy")
@@ -243,17 +249,23 @@ def measure(peers: int, changes: int, idle: float, containers: int, directory: P
         counter = Counter(consul.ports["http"])
         daemon = Daemon(directory, f"consul://127.0.0.1:{counter.port}")
         with daemon:
-            daemon.create_network()
-        for name in os.listdir("/sys/class/net"):
-            if name.startswith("fl."):
-                subprocess.run(["ip", "link", "del", name], check=True)
+            daemon.create_network(backend)
+        delete_links()
         taken = list(islice(free_blocks(store), peers + changes))
         populate(store, peers, taken)
         populate_endpoints(store, peers, containers)
         return observe(peers, changes, idle, daemon, store, counter, taken)
     finally:
+        delete_links()
         store.close()
         consul.stop()
+
+
+def delete_links() -> None:
+    """And with them the wireguard-go of one."""
+    for _, name in socket.if_nameindex():
+        if name.startswith("fl."):
+            subprocess.run(["ip", "link", "del", name], check=True)
 
 
 def observe(
@@ -356,10 +368,12 @@ def main() -> None:
     parser.add_argument("changes", type=int)
     parser.add_argument("idle", type=float)
     parser.add_argument("containers", type=int)
+    parser.add_argument("backend")
     wanted = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="scale-"))
     try:
-        print(json.dumps(asdict(measure(wanted.peers, wanted.changes, wanted.idle, wanted.containers, directory))))
+        asked = wanted.peers, wanted.changes, wanted.idle, wanted.containers, wanted.backend
+        print(json.dumps(asdict(measure(*asked, directory))))
     except BaseException:
         log = directory / "flannelpy.log"
         print(log.read_text()[-4000:] if log.exists() else "no log", file=sys.stderr)

@@ -4,14 +4,16 @@ A packet for a remote container meets the route of its block, onto the TUN devic
 reads it there, up to 64 KiB of a TCP stream at once, finds the peer that has the destination, and sends it in UDP. The
 peer's forwarder takes packets from its peers alone, and from each only those whose source is in that peer's blocks."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 
-from driver.backends.interface import Guard, Remote, Underlay, no_common_family
-from driver.entries import Route
+from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote, Underlay, no_common_family
+from driver.entries import Route, UdpPeer
 from driver.forwarder.underlay import segments_in_one_call
 from driver.forwarder.wire import OVERHEAD as HEADER
 from driver.model import Network
-from driver.state import Forwarder, Object, TunLink, UdpPeer
+from driver.state import Forwarder, Object, TunLink
+from store.ip import IPAddress
 
 OVERHEAD = {4: 20 + 8 + HEADER, 6: 40 + 8 + HEADER}  # outer IP, UDP, our own
 
@@ -28,18 +30,12 @@ class Udp:
         return OVERHEAD[underlay.local.version]
 
     def objects(self, network: Network, host: str, underlay: Underlay, others: Collection[Remote]) -> Iterator[Object]:
-        dev, source = network.device, {address.version: address for address in network.host_addresses}
+        dev = network.device
         yield TunLink(dev)
         yield Forwarder(dev, network.vni, network.port, underlay.local)
+        reaching = _reaching(dev, network.port, network.host_addresses, underlay.local.version)
         for other in others:
-            remote = other.address(underlay.local.version)
-            if remote is None:
-                continue
-            blocks = tuple(sorted(other.blocks, key=lambda block: (block.version, block)))
-            sources = tuple(address for address in other.sources if address.version == remote.version)
-            yield UdpPeer(dev, other.host, remote, network.port, blocks, sources)
-            for block in blocks:
-                yield Route(dev, block, None, source.get(block.version))
+            yield from reaching(other)
 
     def most_segments(self, mtu: int) -> int | None:
         """What a forwarder sends in one call, and its peer most likely receives in one."""
@@ -50,3 +46,23 @@ class Udp:
 
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         return no_common_family(underlay, other)
+
+
+@lru_cache(NETWORKS)
+def _reaching(
+    dev: str, port: int, sources: tuple[IPAddress, ...], version: int
+) -> Callable[[Remote], tuple[UdpPeer | Route, ...]]:
+    """What leads to another host; `version` is that of the tunnel."""
+    source = {address.version: address for address in sources}
+
+    @lru_cache(REMEMBERED)
+    def objects(other: Remote) -> tuple[UdpPeer | Route, ...]:
+        remote = other.address(version)
+        if remote is None:
+            return ()
+        blocks = tuple(sorted(other.blocks, key=lambda block: (block.version, block)))
+        senders = tuple(address for address in other.sources if address.version == version)
+        peer = UdpPeer(dev, other.host, remote, port, blocks, senders)
+        return (peer, *(Route(dev, block, None, source.get(block.version)) for block in blocks))
+
+    return objects

@@ -10,13 +10,14 @@ a host that moves. Pools never overlap, so prefixes of several networks do not m
 ports besides, which holds the host's own address."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from typing import TypeGuard
 
-from driver.backends.interface import Guard, Remote, Underlay
-from driver.entries import Route
+from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote, Underlay
+from driver.entries import AllowedIp, Route, WireguardPeer
 from driver.model import Network, mac_of
-from driver.state import AllowedIp, BridgeLink, LinkState, Object, WireguardDevice, WireguardLink, WireguardPeer
+from driver.state import BridgeLink, LinkState, Object, WireguardDevice, WireguardLink
 from store.ip import IPAddress
 
 # Outer IPv6 40, UDP 8, WireGuard 32. Also where the underlay has only IPv4 now: a peer may come back by the other
@@ -40,19 +41,14 @@ class Wireguard:
         return OVERHEAD
 
     def objects(self, network: Network, host: str, underlay: Underlay, others: Collection[Remote]) -> Iterator[Object]:
-        dev, source = tunnel(network), {address.version: address for address in network.host_addresses}
+        dev = tunnel(network)
         yield BridgeLink(network.device, mac_of(host, network.vni))
         yield WireguardLink(dev)
         yield WireguardDevice(dev, network.port)
         yield LinkState(dev, underlay.mtu - OVERHEAD)
+        reaching = _reaching(dev, network.port, network.host_addresses, _families(underlay), _keepalive(underlay))
         for other in others:
-            key, address = other.public_key, _reached_at(underlay, other)
-            if address is None or not _is_key(key):
-                continue
-            yield WireguardPeer(dev, key, _endpoint(address, network.port), _keepalive(underlay))
-            for block in other.blocks:
-                yield AllowedIp(dev, block, key)
-                yield Route(dev, block, None, source.get(block.version))
+            yield from reaching(other)
 
     def most_segments(self, mtu: int) -> int | None:
         return None
@@ -63,7 +59,7 @@ class Wireguard:
     def refusal(self, underlay: Underlay, other: Remote) -> str | None:
         if not _is_key(other.public_key):
             return f"host {other.host} has published no WireGuard key, so nothing is sent to it; see its log"
-        if _reached_at(underlay, other) is None:
+        if _reached_at(_families(underlay), other) is None:
             ours = " and ".join(str(address) for address in underlay.addresses)
             theirs = " and ".join(str(address) for address in other.addresses)
             return f"host {other.host} has only {theirs} and this host only {ours}: give both an address of one family"
@@ -74,9 +70,34 @@ def tunnel(network: Network) -> str:
     return f"fl.wg{network.port}"
 
 
-def _reached_at(underlay: Underlay, other: Remote) -> IPAddress | None:
-    """By the first family that both have, in an order that is the same on both sides."""
-    found = (other.address(version) for version in (4, 6) if underlay.address(version))
+@lru_cache(NETWORKS)
+def _reaching(
+    dev: str, port: int, sources: tuple[IPAddress, ...], families: tuple[int, ...], keepalive: int
+) -> Callable[[Remote], tuple[WireguardPeer | AllowedIp | Route, ...]]:
+    """What leads to another host."""
+    source = {address.version: address for address in sources}
+
+    @lru_cache(REMEMBERED)
+    def objects(other: Remote) -> tuple[WireguardPeer | AllowedIp | Route, ...]:
+        key, address = other.public_key, _reached_at(families, other)
+        if address is None or not _is_key(key):
+            return ()
+        found: list[WireguardPeer | AllowedIp | Route] = [WireguardPeer(dev, key, _endpoint(address, port), keepalive)]
+        for block in other.blocks:
+            found += (AllowedIp(dev, block, key), Route(dev, block, None, source.get(block.version)))
+        return tuple(found)
+
+    return objects
+
+
+def _families(underlay: Underlay) -> tuple[int, ...]:
+    """In an order that is the same on both sides."""
+    return tuple(version for version in (4, 6) if underlay.address(version))
+
+
+def _reached_at(families: tuple[int, ...], other: Remote) -> IPAddress | None:
+    """By the first family that both have."""
+    found = map(other.address, families)
     return next((address for address in found if address), None)
 
 

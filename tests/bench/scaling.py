@@ -29,9 +29,12 @@ MEMORY, CPU = 150.0, 1.0  # MB, per cent
 
 
 def many_hosts(_: Bench) -> Lines:
-    """One real host beside many that are records: from nothing to the last route, then one change after the other."""
+    """One real host beside many that are records: from nothing to the last route, then one change after the other; the
+    most of them with other backends, too."""
     for peers in PEERS:
         yield from rows(simulate(peers, CHANGES, IDLE), f"{peers} other hosts")
+    for backend in ("wireguard", "udp"):
+        yield from rows(simulate(PEERS[-1], CHANGES, IDLE, backend=backend), f"{PEERS[-1]} other hosts, {backend}")
 
 
 def traffic(_: Bench) -> Lines:

@@ -2,16 +2,33 @@
 
 import os
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from driver import firewall
+from driver.forwarding import Forwarding
+from driver.goal import LocalNetwork
+from driver.kernel import old_tables
+from driver.listener import COALESCE_RULES, Listener
+from driver.model import Network
+from driver.nft import RuleNotices
 from tests.kernel.conftest import NamespaceHost, inside
+from tests.lab.commands import wait_until
+from tests.promises import best_of
 
 OURS = [
     "-A DOCKER-USER -i flv+ -m comment --comment flannelpy -j ACCEPT",
     "-A DOCKER-USER -o flv+ -m comment --comment flannelpy -j ACCEPT",
 ]
+
+POOLS = ip_network("10.240.0.0/18"), ip_network("fd00:240::/64")
+NETWORK = Network("n", POOLS, tuple(pool[1] for pool in POOLS), "vxlan", 7, 8479, None, False, ())
+PROMISE = 1.0  # seconds
 
 LATIN1 = os.fsdecode("für".encode("latin-1"))  # which is no UTF-8
 
@@ -54,3 +71,66 @@ def test_comments_of_others_need_be_no_text(two_hosts: tuple[NamespaceHost, ...]
     assert host.run("iptables", "-A", "FORWARD", "-m", "comment", "--comment", LATIN1).returncode == 0
     inside(host.name, lambda: firewall.allow([4]))
     assert host.run("iptables", "-S", "DOCKER-USER").stdout.splitlines()[1:] == OURS
+
+
+@contextmanager
+def kept(host: NamespaceHost) -> Iterator[None]:
+    """As flannelpy does, which looks again only when something has changed."""
+    forwarding, networks = Forwarding(), [LocalNetwork(NETWORK, (), ())]
+
+    def look() -> None:
+        if forwarding.disturbed():
+            assert forwarding.settle(None, networks, look=True) == []
+
+    def start() -> Listener:
+        assert forwarding.settle(None, networks, look=True) == []
+        listener = Listener(look, RuleNotices, COALESCE_RULES)
+        listener.start()
+        return listener
+
+    listener = inside(host.name, start)
+    try:
+        yield
+    finally:
+        listener.stop()
+        wait_until("its end", lambda: not listener.runs, timeout=5)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("tool", "harm"), [("iptables-legacy", "-D DOCKER-USER 1"), ("iptables-legacy", "-F"), ("ip6tables-legacy", "-F")]
+)
+def test_rules_in_the_old_tables_are_put_back_within_a_second(
+    two_hosts: tuple[NamespaceHost, ...], tool: str, harm: str
+) -> None:
+    host = two_hosts[0]
+    if not shutil.which(tool):
+        pytest.skip(f"no {tool} here")
+    host.run(tool, "-N", "DOCKER")
+    with kept(host):
+        before = host.run(tool, "-S").stdout
+        assert before.count("flannelpy") == 4
+
+        def took() -> float:
+            host.run(tool, *harm.split())
+            began = time.monotonic()
+            wait_until("the rules", lambda: host.run(tool, "-S").stdout == before, timeout=5)
+            return time.monotonic() - began
+
+        best_of(took, PROMISE)
+
+
+def test_asking_for_the_old_tables_makes_none(two_hosts: tuple[NamespaceHost, ...]) -> None:
+    def asked() -> tuple[dict[int, bytes], list[str]]:
+        return old_tables.sizes(), [Path(names).read_text() for names in old_tables.NAMES.values()]
+
+    host = two_hosts[0]
+    if not shutil.which("iptables-legacy"):
+        pytest.skip("no iptables-legacy here")
+    assert inside(host.name, asked) == ({}, ["", ""])
+    host.run("iptables-legacy", "-N", "SOMEBODYS")
+    seen, names = inside(host.name, asked)
+    assert list(seen) == [4]
+    assert names == ["filter\n", ""]
+    host.run("iptables-legacy", "-A", "SOMEBODYS", "-j", "ACCEPT")
+    assert inside(host.name, old_tables.sizes) != seen

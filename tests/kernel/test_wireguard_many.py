@@ -14,8 +14,8 @@ import pytest
 from driver import wireguard_tool
 from driver.backends.interface import Remote
 from driver.doors import Doors
+from driver.entries import AllowedIp, WireguardPeer
 from driver.plan import Operation, Put, plan
-from driver.state import AllowedIp, WireguardPeer
 from store.ip import IPNetwork
 from tests.kernel.conftest import cabled
 from tests.kernel.test_wireguard import ADDRESSES, DEV, WireguardHost, processes_or_skip, tools, wireguard_host
@@ -67,7 +67,7 @@ def test_many_peers_take_few_processes(host: WireguardHost, commands: list[tuple
         host.wants(*wanted)
         commands.clear()
         host.settle()
-        assert len([command for command in commands if command[:2] == ("wg", "set")]) <= 8
+        assert len([command for command in commands if command[:2] == ("wg", "set")]) <= 5
         assert host.settle() == []
 
 

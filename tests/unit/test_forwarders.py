@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from driver import forwarders
+from driver.entries import UdpPeer
 from driver.forwarder import control
 from driver.forwarders import Forwarders, ask
 from driver.plan import Put
-from driver.state import Forwarder, UdpPeer
+from driver.state import Forwarder
 
 SERVE = """
 import contextlib, os, socket, sys, time

@@ -11,6 +11,7 @@ from driver.errors import KernelError
 from driver.filter import Sets
 from driver.forwarding import Forwarding
 from driver.goal import LocalNetwork
+from driver.kernel import old_tables
 from driver.model import Network
 
 POOL = ip_network("10.240.0.0/18")
@@ -25,6 +26,7 @@ class Rules:
     def __init__(self) -> None:
         self.put: list[Sets] = []
         self.generation = self.allowed = 0
+        self.old: dict[int, bytes] = {}
         self.fails = False
 
     def settle(self, wanted: Sets) -> bool:
@@ -45,7 +47,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Rules:
     made = Rules()
     monkeypatch.setattr(nft, "Nft", lambda: made)
     monkeypatch.setattr(nft, "read_generation", lambda: made.generation)
-    monkeypatch.setattr(firewall, "has_old_tables", lambda _: False)
+    monkeypatch.setattr(old_tables, "sizes", lambda: made.old)
     monkeypatch.setattr(firewall, "allow", lambda _: setattr(made, "allowed", made.allowed + 1))
     monkeypatch.setattr(sysctl, "forwards", lambda _: True)
     monkeypatch.setattr(sysctl, "ensure_forwarding", lambda *_: None)
@@ -90,6 +92,15 @@ def test_rules_that_others_changed_meanwhile_are_looked_at(rules: Rules) -> None
     forwarding.admit(UNDERLAY, networks(ONE, TWO))
     forwarding.settle(UNDERLAY, networks(ONE, TWO), look=False)
     assert rules.allowed == 2
+
+
+def test_old_tables_that_others_changed_are_looked_at_until_nothing_changes_meanwhile(rules: Rules) -> None:
+    forwarding = Forwarding()
+    for table in (b"made", b"changed"):
+        rules.old = {4: table}
+        assert forwarding.disturbed()
+        forwarding.settle(UNDERLAY, networks(ONE), look=True)
+        assert not forwarding.disturbed()
 
 
 def test_what_failed_is_tried_again_and_told(rules: Rules) -> None:

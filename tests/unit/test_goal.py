@@ -1,5 +1,6 @@
 """What the kernel must hold, from records and the view: pure."""
 
+from base64 import b64encode
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import product
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.backends.vxlan import vtep_mac
+from driver.entries import Entry
 from driver.goal import LocalNetwork, goal, too_narrow
 from driver.model import Endpoint, Network
 from driver.plan import plan
@@ -51,6 +53,20 @@ MAC = vtep_mac("h2", 7)
 def texts(network: Network, *remotes: Remote, actual: tuple[Object, ...] = ()) -> list[str]:
     local = LocalNetwork(network, (ENDPOINT,), remotes)
     return [str(o) for o in goal("h1", UNDERLAY, [local], state_of(actual)).values()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_leads_to_a_host_is_made_once_and_not_for_each_pass(backend: str) -> None:
+    """So a change among thousands costs little more than one among few."""
+    network, key = replace(NET, backend=backend), b64encode(bytes(32)).decode()
+
+    def leading() -> list[Object]:
+        others = (replace(OTHER, public_key=key),)
+        return [o for o in BACKENDS[backend].objects(network, "h1", UNDERLAY, others) if isinstance(o, Entry)]
+
+    first, again = leading(), leading()
+    assert first
+    assert list(map(id, first)) == list(map(id, again))
 
 
 def test_vxlan_one_fdb_entry_per_host_one_neighbour_and_route_per_block() -> None:

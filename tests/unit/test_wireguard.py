@@ -11,11 +11,12 @@ import pytest
 from driver import wireguard_tool
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
+from driver.entries import AllowedIp, WireguardPeer
 from driver.goal import LocalNetwork, goal
 from driver.kernel import Kernel
 from driver.model import Network, mac_of
 from driver.plan import Put, plan
-from driver.state import AllowedIp, State, WireguardLink, WireguardPeer
+from driver.state import State, WireguardLink
 from driver.wireguard import WireguardDoor
 from driver.wireguard_key import HostKey
 
