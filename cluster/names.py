@@ -15,28 +15,34 @@ class Names:
         host: str,
         everybody: Callable[[], Mapping[str, records.Endpoint]],
         own: Callable[[], Mapping[str, records.Endpoint] | None],
+        silent: Callable[[], Collection[str]],
     ) -> None:
-        """`everybody` gives the endpoints as the store last had them, `own` those that this host is sure of."""
+        """`everybody` gives the endpoints as the store last had them, `own` those that this host is sure of, `silent`
+        the hosts that may be dead."""
         self._journal, self._host, self._everybody, self._own = journal, host, everybody, own
+        self._silent = silent
         self._members: dict[Key, tuple[records.Endpoint, Member]] = {}
 
     def known(self) -> Update:
         """All of it. A member that did not change is the same object as before."""
         networks, endpoints = self._journal.networks(), self._journal.all_endpoints()
         named = named_here(networks, endpoints, self._host, self._everybody(), self._own())
-        self._members = {key: self._member(key, record) for key, record in named.items()}
+        silent = self._silent()
+        self._members = {
+            key: self._member(key, record, records.host_of_endpoint(key) in silent) for key, record in named.items()
+        }
         return Update(
             {key: member for key, (_, member) in self._members.items()},
             askers(networks, endpoints),
             {str(network.pools[0]): tuple(map(str, network.pools)) for network in networks},
         )
 
-    def _member(self, key: Key, record: records.Endpoint) -> tuple[records.Endpoint, Member]:
+    def _member(self, key: Key, record: records.Endpoint, silent: bool) -> tuple[records.Endpoint, Member]:
         known = self._members.get(key)
-        if known is not None and (known[0] is record or known[0] == record):
+        if known is not None and known[1].silent is silent and (known[0] is record or known[0] == record):
             return known
         network, addresses = str(records.pool_of_key(key)), tuple(map(str, record.addresses))
-        return record, Member(network, record.network, record.name, record.names, addresses)
+        return record, Member(network, record.network, record.name, record.names, addresses, silent)
 
 
 def named_here(

@@ -38,9 +38,11 @@ class Reclaimer:
         period: float,
         clock: Clock,
         forget: Callable[[str], None] = lambda host: None,
+        looked: Callable[[Snapshot], object] = lambda snapshot: None,
     ) -> None:
-        """`forget` removes what a host has outside of the store; one that lives puts it there again."""
-        self._forget = forget
+        """`forget` removes what a host has outside of the store; one that lives puts it there again. `looked` hears of
+        each look."""
+        self._forget, self._told = forget, looked
         self._store, self._host, self._ttl, self._period, self._clock = store, host, ttl, period, clock
         self._seen: dict[str, Seen] = {}
         self._looked = float("-inf")
@@ -49,6 +51,7 @@ class Reclaimer:
     def look(self) -> None:
         """One look at all hosts' records; to be called every period. What silent hosts hold is taken back."""
         snapshot = self._store.read(records.HOSTS)
+        self._told(snapshot)
         now = self._clock.boot()
         if now - self._looked > GAP * self._period or records.host_key(self._host) not in snapshot.entries:
             # A pause, or a store that hides even our own record: time that nobody watched does not count.

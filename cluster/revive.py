@@ -6,12 +6,13 @@ connection to the Engine, when the store is back, and again and again as long as
 stays looked after: what Docker says of it after another try may be anything."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from cluster.agent import Poked
 from cluster.dockerd import EngineUnavailable
-from cluster.engine import Event, Unstarted
+from cluster.engine import Event, ListedNetwork, Unstarted
+from ipam.model import PoolId
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ LONGEST = 60.0  # seconds between two looks while one is left, as between Docker
 
 
 class Engine(Protocol):
+    def listed(self) -> Sequence[ListedNetwork]: ...
     def unstarted(self, networks: Collection[str]) -> list[Unstarted]: ...
     def start(self, container_id: str) -> None: ...
 
@@ -27,9 +29,12 @@ class Engine(Protocol):
 class Reviver(Poked):
     """A listener of Docker's events; to be poked when refusals may have passed."""
 
-    def __init__(self, engine: Engine, ours: Callable[[], Collection[str]]) -> None:
-        """`ours` are the ids of our driver's networks on this host."""
-        self._engine, self._ours = engine, ours
+    def __init__(
+        self, engine: Engine, ours: Callable[[], Collection[str]], pools: Callable[[], Collection[PoolId]]
+    ) -> None:
+        """`ours` are the ids of our driver's networks on this host, `pools` those that networks of any driver have
+        from us."""
+        self._engine, self._ours, self._pools = engine, ours, pools
         self._left: dict[str, str] = {}  # containers by id, and why they last did not start
         super().__init__("reviver")
 
@@ -62,12 +67,20 @@ class Reviver(Poked):
             log.exception("looking after containers failed")
 
     def look(self) -> None:
-        ours = self._ours()
-        found = self._engine.unstarted(ours) if ours else []
+        networks = self._networks()
+        found = self._engine.unstarted(networks) if networks else []
         before, self._left = self._left, {}
         for container in found:
             if container.passes or container.id in before:
                 self._start(container, before.get(container.id))
+
+    def _networks(self) -> set[str]:
+        """The ids of all that no container gets into without us."""
+        ours, pools = set(self._ours()), self._pools()
+        if pools:
+            listed = self._engine.listed()
+            ours |= {network.id for network in listed if any(pool.id in pools for pool in network.leased)}
+        return ours
 
     def _start(self, container: Unstarted, before: str | None) -> None:
         try:

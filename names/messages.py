@@ -5,7 +5,7 @@ import msgspec
 Key = str  # of an endpoint's record in the store
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """An endpoint, as far as names go. A network is known by its first pool."""
 
     network: str  # pool
@@ -13,6 +13,7 @@ class Member(msgspec.Struct, frozen=True):
     name: str  # the container's own, for reverse look-ups
     names: tuple[str, ...]  # all that Docker would answer to, without the network
     addresses: tuple[str, ...]
+    silent: bool = False  # its host: others of the name come first
 
 
 class Update(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,23 +12,26 @@ from store.ip import IPAddress, IPNetwork
 DOMAIN = "flannelpy"  # names in it are ours alone; Docker answers others by itself where a container here has them
 Networks = tuple[str, ...]
 V = TypeVar("V")
+Kind = tuple[int, bool]  # A or AAAA, and whether of silent hosts
 Answer = tuple[int, Sequence[bytes]]  # the code, and the records
 
 
 class Records:
-    """The records of one name, packed; each answer begins with the next one."""
+    """The records of one name, packed; each answer begins with the next one. Members whose host is silent are told
+    of apart from the others."""
 
     __slots__ = ("_by_member", "_packed", "_turn")
 
     def __init__(self) -> None:
-        self._by_member: dict[Key, dict[int, list[bytes]]] = {}
-        self._packed: dict[int, list[bytes]] = {}
+        self._by_member: dict[Key, dict[Kind, list[bytes]]] = {}
+        self._packed: dict[Kind, list[bytes]] = {}
         self._turn = 0
 
-    def put(self, key: Key, addresses: Iterable[IPAddress]) -> None:
-        packed: dict[int, list[bytes]] = {}
+    def put(self, key: Key, addresses: Iterable[IPAddress], *, silent: bool) -> None:
+        packed: dict[Kind, list[bytes]] = {}
         for address in addresses:
-            packed.setdefault(A if address.version == 4 else AAAA, []).append(wire.address_record(address))
+            kind = A if address.version == 4 else AAAA
+            packed.setdefault((kind, silent), []).append(wire.address_record(address))
         self._by_member[key] = packed
         self._packed.clear()
 
@@ -38,13 +41,13 @@ class Records:
         self._packed.clear()
         return not self._by_member
 
-    def of(self, kind: int) -> list[bytes]:
+    def of(self, kind: Kind) -> list[bytes]:
         found = self._packed.get(kind)
         if found is None:
             found = self._packed[kind] = [r for _, some in sorted(self._by_member.items()) for r in some.get(kind, ())]
         if len(found) < 2:
             return found
-        self._turn += kind == A  # who asks for both kinds does so in pairs
+        self._turn += kind[0] == A  # who asks for both kinds does so in pairs
         start = self._turn % len(found)
         return found[start:] + found[:start]
 
@@ -86,7 +89,7 @@ class Zone:
             return (NXDOMAIN if ours else REFUSED), ()
         if kind not in (A, AAAA):
             return NOERROR, ()
-        return NOERROR, found[0].of(kind) if len(found) == 1 else [r for some in found for r in some.of(kind)]
+        return NOERROR, _told(found, kind)
 
     def _names_of(self, networks: Networks, address: IPAddress, kind: int) -> Answer:
         for network in networks:
@@ -103,7 +106,7 @@ class Zone:
         self._members[key] = member
         addresses = [ip_address(address) for address in member.addresses]
         for name in _spellings(member):
-            self._names.setdefault((member.network, name), Records()).put(key, addresses)
+            self._names.setdefault((member.network, name), Records()).put(key, addresses, silent=member.silent)
         for address in addresses:
             self._owners[member.network, address] = key
 
@@ -117,6 +120,12 @@ class Zone:
         for address in map(ip_address, member.addresses):
             if self._owners.get((member.network, address)) == key:  # else somebody has it since
                 del self._owners[member.network, address]
+
+
+def _told(found: Iterable[Records], kind: int) -> Sequence[bytes]:
+    """A silent host may live, and be cut off from the store alone: its containers are told of where no other is."""
+    living = [record for some in found for record in some.of((kind, False))]
+    return living or [record for some in found for record in some.of((kind, True))]
 
 
 def _spellings(member: Member) -> set[str]:

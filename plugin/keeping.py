@@ -15,7 +15,7 @@ from driver.network_driver import NetworkDriver
 from ipam.spaces import Spaces
 from ipam.tenancy import SystemClock, Tenancy
 from plugin.settings import Settings
-from store.interface import Store
+from store.interface import Snapshot, Store
 
 PERIOD = 10.0  # seconds between two rounds of the duties that have no pace of their own
 GARBAGE_PERIOD = 30.0
@@ -43,15 +43,17 @@ def assemble_keeping(
     driver: NetworkDriver,
     engine: Dockerd,
     forget: Callable[[str], None],
+    looked: Callable[[Snapshot], None],
     save_names: Callable[[], None],
 ) -> Keeping:
-    """`forget` removes what a host that is given up has outside of the store."""
+    """`forget` removes what a host that is given up has outside of the store; `looked` hears of each look at all
+    hosts' records."""
 
     def ours() -> Ours:
         return Ours(networks.networks(), networks.all_endpoints(), ipam.held(), ipam.leases(), ipam.blocks())
 
     host, period = settings.host, tenancy.period
-    reclaimer = Reclaimer(store, host, settings.lease_ttl, period, SystemClock(), forget)
+    reclaimer = Reclaimer(store, host, settings.lease_ttl, period, SystemClock(), forget, looked)
     collector, conflicts = Collector(engine.networks, ours, driver, ipam), Conflicts(engine.networks, ours)
     checksums = Checksums(lambda: any(network.backend == "vxlan" for network in networks.networks()))
     heart = Upkeep([Duty("beat", tenancy.keep, period)])

@@ -10,12 +10,13 @@ from cluster.dockerd import Dockerd
 from cluster.endpoints import Endpoints
 from cluster.names import Names
 from cluster.services import Services, node_of
+from cluster.silence import Silence
 from driver.backends.interface import Underlay
 from driver.journal import Journal
 from names.process import Resolver
 from plugin.settings import Settings
 from store.catalog import Catalog
-from store.interface import Check, Store, StoreForbidden
+from store.interface import Check, Snapshot, Store, StoreForbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Naming:
     endpoints: Endpoints  # listens to Docker's events
     resolvers: Sequence[Resolver]  # one, or none where names are switched off
     services: Sequence[Services]  # one, or none without Consul
+    looked: Callable[[Snapshot], None]  # to be told of each look at all hosts' records
 
     @property
     def workers(self) -> list[Worker]:
@@ -39,6 +41,7 @@ def assemble_naming(
     engine: Dockerd,
     fence: Callable[[], Check],
     underlay: Callable[[], Underlay],
+    silence: Silence,
 ) -> Naming:
     host = settings.host
 
@@ -48,18 +51,25 @@ def assemble_naming(
         for one in services:
             one.poke()
 
+    def looked(hosts: Snapshot) -> None:
+        before = silence.hosts()
+        silence.looked(hosts)
+        if silence.hosts() != before:
+            tell()
+
     def seen(hosts: Set[str]) -> None:
+        silence.heard_of(hosts)
         if host in hosts:
             endpoints.poke()
         tell()
 
     directory = Directory(store, kept, host, [seen])
     endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), fence, tell)
-    names = Names(journal, host, directory.endpoints, endpoints.own)
+    names = Names(journal, host, directory.endpoints, endpoints.own, silence.hosts)
     resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []
     node, address = node_of(settings.cluster, host), lambda: underlay().advertised[0]
     services = [Services(catalog, node, address, endpoints.attachments)] if catalog else []
-    return Naming(directory, endpoints, resolvers, services)
+    return Naming(directory, endpoints, resolvers, services, looked)
 
 
 def forget_services(catalog: Catalog | None, cluster: str, host: str) -> None:

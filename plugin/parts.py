@@ -12,6 +12,7 @@ from cluster.garbage import Collector
 from cluster.lender import Lender
 from cluster.listing import Listing
 from cluster.revive import Reviver
+from cluster.silence import Silence
 from cluster.subnets import Subnets
 from cluster.watch import Watch
 from driver import sysctl
@@ -90,15 +91,16 @@ def assemble(settings: Settings) -> Parts:
         keeping.upkeep.hurry()  # the others took this host for gone, and must hear where it is
 
     tenancy.on_loss(verify)
-    naming = assemble_naming(settings, store, shared.catalog, kept, networks, engine, tenancy.check, underlay)
+    silence = Silence(host, tenancy.period, SystemClock())
+    naming = assemble_naming(settings, store, shared.catalog, kept, networks, engine, tenancy.check, underlay, silence)
     spreading = assemble_spreading(settings, engine, store, local, networks)
     forget = partial(forget_services, shared.catalog, settings.cluster)
     keeping = assemble_keeping(
-        settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.directory.save
+        settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.looked, naming.directory.save
     )
     sources = _sources(settings, shared, watch, tenancy, forwarding, naming, spreading, keeping, engine)
     operating = assemble_operating(sources, metrics, settings.http)
-    reviver = Reviver(engine, lambda: [network.id for network in networks.networks()])
+    reviver = Reviver(engine, lambda: [network.id for network in networks.networks()], ipam.held)
     listing = Listing(engine, [subnets, Auxiliaries(ipam)])
     events = Follower(engine, [reviver, listing, naming.endpoints, *spreading.listeners])
     own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, keeping.heart, keeping.upkeep]

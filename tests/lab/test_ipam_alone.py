@@ -2,6 +2,7 @@
 
 import pytest
 
+from plugin.stand_in import SENTENCE
 from tests.lab.cluster import Cluster, side_by_side
 from tests.lab.commands import wait_until
 from tests.lab.docker_host import DockerHost
@@ -93,6 +94,26 @@ def test_a_network_of_another_driver_that_fails_reserves_nothing(cluster: Cluste
     aux = ("--aux-address", "router=10.77.0.5")
     one.docker_refused("network", "create", "-d", "macvlan", "-o", "parent=nowhere/0", *IPAM, *aux, "lan")
     other.run_container("first", "--network", "lan", "--ip", "10.77.0.5")
+
+
+def test_a_container_that_docker_gave_up_because_flannelpy_was_late_is_started(cluster: Cluster) -> None:
+    """On a host that has no network of our driver, and knows of this one by its pool alone."""
+    host = cluster.hosts[0]
+    host.docker("network", "create", "-d", "bridge", *IPAM, "lan")
+    host.run_container("kept", "--network", "lan", "--restart", "always")
+
+    def state(what: str) -> str:
+        return host.docker("inspect", "--format", f"{{{{.State.{what}}}}}", "kept").strip()
+
+    host.stop_dockerd()
+    host.stop_flannelpy()
+    host.start_stand_in()
+    host.start_dockerd()
+    assert SENTENCE in state("Error")
+    host.start_flannelpy(host.flannelpy_env)
+    host.await_handover()
+    wait_until("it to be started", lambda: state("Running") == "true", timeout=30)
+    assert "/24 " in host.container_exec("kept", "ip", "-4", "addr", "show", "eth0")
 
 
 def reserved(cluster: Cluster) -> list[str]:

@@ -6,12 +6,14 @@ from ipaddress import ip_network
 import pytest
 
 from store.records import peer_key
+from tests.lab.asking import RESOLVER, ask, until
 from tests.lab.cluster import FLANNELPY, Cluster, Container, PingStream, side_by_side
 from tests.lab.commands import CommandFailed, wait_until
 from tests.lab.docker_host import DockerHost
 from tests.lab.lab import Lab
 
 TTL = 12  # seconds
+BRIEF = 36  # seconds: a beat every three, so that two are missed after nine
 FORGIVING = 48  # seconds: a beat every four, and three of them until all is told again
 FORGOT = "the store has lost what it knew, and is told again"
 POOL = "10.240.0.0/28"  # four blocks
@@ -21,7 +23,7 @@ LONG = "10.241.0.0/18"
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Three Consul servers; each host has one of its own, as a host has an agent."""
-    with Lab(hosts=2, servers=3) as lab:
+    with Lab(hosts=2, servers=3, dockerd_config={"dns": [RESOLVER]}) as lab:
         yield Cluster(lab)
 
 
@@ -113,6 +115,28 @@ def test_a_host_cut_off_for_longer_than_its_lease_gives_out_nothing_of_what_it_l
     mine = {container.address for container in taken[:5]}
     assert not mine & {container.address for container in new}
     expect_reached(cluster, [*taken[:5], *new])
+
+
+@pytest.mark.alone
+def test_a_name_leads_to_the_living_once_a_host_died_and_to_all_when_it_is_back(cluster: Cluster) -> None:
+    here, dying = cluster.hosts
+    start(cluster, BRIEF)
+    cluster.create("web", "--subnet", LONG)
+    asker = cluster.run(here, "asker", "web")
+    living = cluster.run(here, "living", "web", "--network-alias", "shop")
+    dead = cluster.run(dying, "dead", "web", "--network-alias", "shop", "--restart", "always")
+    until(asker, "shop.flannelpy", both(living, dead))
+    dying.die()
+    assert until(asker, "shop.flannelpy", f"NOERROR {living.address}") < BRIEF / 3
+    assert ask(asker, "dead") == f"NOERROR {dead.address}"  # there is no other of that name
+    dying.reboot()
+    wait_until("it to be back", lambda: dying.docker("ps", "-q") != "", timeout=30)
+    dead.look_again()
+    assert until(asker, "shop.flannelpy", both(living, dead)) < 1
+
+
+def both(*containers: Container) -> str:
+    return " ".join(["NOERROR", *sorted(container.address for container in containers)])
 
 
 def given_up(host: DockerHost) -> str:

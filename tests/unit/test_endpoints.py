@@ -14,11 +14,13 @@ from cluster.directory import Directory
 from cluster.dockerd import EngineUnavailable
 from cluster.endpoints import AT_ONCE, LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.engine import EngineContainer, EngineEndpoint, Event, Glance, read_container
-from cluster.names import askers, named_here
+from cluster.names import Names, askers, named_here
 from cluster.reclaim import give_up
 from driver.endpoints import join_answer, resolver_route
 from driver.journal import Journal
 from driver.model import Endpoint, Network, StaticRoute
+from names.messages import Update
+from names.process import differences
 from store import records
 from store.codec import decode, encode
 from store.feed import Announcing
@@ -461,6 +463,19 @@ def test_only_networks_of_this_host_are_named_and_its_own_as_it_knows_them() -> 
     assert set(named_here(networks, [], HERE, everybody, {})) == {theirs}
     assert set(named_here(networks, [endpoint()], HERE, everybody, None)) == {theirs, KEY}  # Docker not asked yet
     assert set(named_here(networks, [], HERE, everybody, None)) == {theirs}
+
+
+def test_a_member_says_whether_its_host_is_silent_and_is_told_of_anew_when_that_changes() -> None:
+    journal, silent = Journal(MemoryStore()), set[str]()
+    journal.put_network(network())
+    theirs = records.endpoint_key(WEB, THERE, "e9")
+    names = Names(journal, HERE, lambda: {theirs: SHOP}, dict, lambda: silent)
+    before = names.known().members
+    silent.add(THERE)
+    told = [update.members for update in differences(Update(before), names.known())]
+    assert [member.silent for members in told for member in members.values() if member] == [True]
+    silent.clear()
+    assert names.known().members == before
 
 
 def test_a_container_asks_for_all_its_networks_from_each_of_its_addresses() -> None:

@@ -1,15 +1,17 @@
 """Containers that Docker gave up because of us are started, and no others."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from cluster import revive
 from cluster.dockerd import EngineRefused, EngineUnavailable
-from cluster.engine import Unstarted, read_unstarted
+from cluster.engine import ListedNetwork, Unstarted, read_listed, read_unstarted
 from cluster.revive import Reviver
+from ipam.model import PoolId
 
 LATE = 'error while looking up plugin "flannelpy": plugin "flannelpy" not found'
 AWAY = "IpamDriver.RequestAddress: Consul at 192.0.2.1:8500 does not answer (away for 4 s) (for now)"
@@ -57,8 +59,14 @@ class Engine:
         self.answers: dict[str, list[Exception]] = {}
         self.tried: list[str] = []
         self.hears = threading.Semaphore(0)
+        self.networks: list[ListedNetwork] = []
+        self.asked: set[str] = set()
 
-    def unstarted(self, _networks: object) -> list[Unstarted]:
+    def listed(self) -> list[ListedNetwork]:
+        return self.networks
+
+    def unstarted(self, networks: Collection[str]) -> list[Unstarted]:
+        self.asked = set(networks)
         return [Unstarted(name, name, error) for name, error in self.errors.items()]
 
     def start(self, container_id: str) -> None:
@@ -73,20 +81,38 @@ class Engine:
 def test_one_that_cannot_be_started_does_not_keep_the_next_one_down() -> None:
     engine = Engine(one=LATE, two=AWAY)
     engine.answers["one"] = [EngineRefused("still no driver")]
-    Reviver(engine, lambda: ["n1"]).look()
+    Reviver(engine, lambda: ["n1"], list).look()
     assert engine.tried == ["one", "two"]
+
+
+def listed(network_id: str, ipam_driver: str, subnet: str) -> ListedNetwork:
+    ipam = {"Driver": ipam_driver, "Config": [{"Subnet": subnet}]}
+    return read_listed({"Id": network_id, "Name": network_id, "Driver": "bridge", "IPAM": ipam})
+
+
+def test_networks_of_other_drivers_are_looked_after_if_their_addresses_are_ours() -> None:
+    engine = Engine(one=LATE)
+    engine.networks = [
+        listed("lan", "flannelpy", "10.77.0.0/24"),
+        listed("dockers", "default", "10.77.0.0/24"),
+        listed("anothers", "another", "10.78.0.0/24"),
+    ]
+    held = {PoolId(ip_network("10.77.0.0/24"))}
+    Reviver(engine, list, lambda: held).look()
+    assert engine.asked == {"lan"}
+    assert engine.tried == ["one"]
 
 
 def test_what_failed_for_another_reason_is_not_started() -> None:
     engine = Engine(taken=TAKEN, port=PORT)
-    Reviver(engine, lambda: ["n1"]).look()
+    Reviver(engine, lambda: ["n1"], list).look()
     assert engine.tried == []
 
 
 def test_one_that_was_given_up_because_of_us_is_tried_until_it_runs_whatever_the_next_tries_met() -> None:
     engine = Engine(one=AWAY)
     engine.answers["one"] = [EngineRefused(PORT), EngineUnavailable("timed out"), EngineRefused(TAKEN)]
-    reviver = Reviver(engine, lambda: ["n1"])
+    reviver = Reviver(engine, lambda: ["n1"], list)
     for _ in range(6):
         reviver.look()
     assert engine.tried == ["one"] * 4
@@ -95,7 +121,7 @@ def test_one_that_was_given_up_because_of_us_is_tried_until_it_runs_whatever_the
 def test_one_that_a_user_started_and_stopped_meanwhile_is_left_alone() -> None:
     engine = Engine(one=AWAY)
     engine.answers["one"] = [EngineRefused(PORT)]
-    reviver = Reviver(engine, lambda: ["n1"])
+    reviver = Reviver(engine, lambda: ["n1"], list)
     reviver.look()
     del engine.errors["one"]  # it ran: Docker has no error of it any more
     reviver.look()
@@ -107,7 +133,7 @@ def test_one_that_a_user_started_and_stopped_meanwhile_is_left_alone() -> None:
 @pytest.fixture
 def running() -> Iterator[tuple[Engine, Reviver]]:
     engine = Engine()
-    reviver = Reviver(engine, lambda: ["n1"])
+    reviver = Reviver(engine, lambda: ["n1"], list)
     reviver.start()
     yield engine, reviver
     reviver.stop()

@@ -9,6 +9,7 @@ import dns.rdatatype
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from names import wire
 from names.messages import Member, Update, decode, encode
@@ -99,6 +100,32 @@ def test_programs_that_ask_for_both_families_see_turns_too(zone: Zone) -> None:
         seen.add(ask(zone, IN_WEB, "shop"))
         ask(zone, IN_WEB, "shop", "AAAA")
     assert len(seen) == 2
+
+
+def silent(*keys: str) -> Update:
+    return Update(members={key: replace(MEMBERS[key], silent=True) for key in keys})
+
+
+def test_a_container_of_a_silent_host_is_told_of_where_no_other_has_the_name(zone: Zone) -> None:
+    zone.apply(silent("1"))
+    assert {ask(zone, IN_WEB, "shop") for _ in range(4)} == {"NOERROR 10.240.0.22"}
+    assert ask(zone, IN_WEB, "shop1") == "NOERROR 10.240.0.21"
+    assert ask(zone, IN_WEB, "shop", "AAAA") == "NOERROR fd77::21"
+    assert ask(zone, IN_WEB, "21.0.240.10.in-addr.arpa", "PTR") == "NOERROR shop1.web."
+    zone.apply(silent("2"))
+    assert {ask(zone, IN_WEB, "shop") for _ in range(2)} == {
+        "NOERROR 10.240.0.21 10.240.0.22",
+        "NOERROR 10.240.0.22 10.240.0.21",
+    }
+    zone.apply(Update(members={"1": MEMBERS["1"]}))
+    assert ask(zone, IN_WEB, "shop") == "NOERROR 10.240.0.21"
+
+
+def test_who_is_in_two_networks_is_told_of_the_living_in_either(zone: Zone) -> None:
+    zone.apply(silent("1", "2"))
+    assert ask(zone, IN_BOTH, "shop") == "NOERROR 10.241.0.21"
+    zone.apply(silent("3"))
+    assert len(ask(zone, IN_BOTH, "shop").split()) == 4
 
 
 def test_a_name_lives_as_long_as_somebody_has_it(zone: Zone) -> None:
@@ -227,7 +254,9 @@ def test_no_bytes_break_the_resolver(message: bytes) -> None:
             assert reply is None or len(reply) <= 512 + len(message)
 
 
-members = st.dictionaries(st.sampled_from("123456"), st.sampled_from([*MEMBERS.values()]))
+members = st.dictionaries(
+    st.sampled_from("123456"), st.sampled_from([*MEMBERS.values(), replace(MEMBERS["1"], silent=True)])
+)
 
 
 @settings(deadline=None)

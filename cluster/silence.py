@@ -1,0 +1,55 @@
+"""Hosts that have given no sign of life for some time: names lead to their containers only where no other has the name.
+
+That takes nothing from anybody, so that it can come minutes after a host's last beat, and not after a day as
+cluster/reclaim.py. A fault of this host or of the store makes nobody silent: what counts is time in which the store
+was read again and again, and this host's own record was seen to move in it."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ipam.tenancy import Clock
+from store import records
+from store.interface import Snapshot
+
+QUIET = 2  # periods without a beat, of which there is one in each
+MISSED = 1.5  # periods: after such a time without a look, what was seen before does not count
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    version: int  # of the host's record
+    at: float  # seconds of this machine's own clock
+
+
+class Silence:
+    def __init__(self, host: str, period: float, clock: Clock) -> None:
+        """`period` is that of the looks, and of the hosts' beats."""
+        self._host, self._period, self._clock = host, period, clock
+        self._lock = threading.Lock()
+        self._signs: dict[str, Sign] = {}
+        self._looked = float("-inf")
+
+    def looked(self, hosts: Snapshot) -> None:
+        """All hosts' records, as they stand now."""
+        with self._lock:
+            now = self._clock.boot()
+            before = self._signs if now - self._looked <= MISSED * self._period else {}
+            self._looked, self._signs = now, {}
+            for key, entry in hosts.entries.items():
+                host = key.removeprefix(records.HOSTS)
+                known = before.get(host)
+                self._signs[host] = known if known and known.version == entry.version else Sign(entry.version, now)
+
+    def heard_of(self, hosts: Iterable[str]) -> None:
+        """They have told of a container: one that returns does so before its next beat is seen."""
+        with self._lock:
+            for host in hosts:
+                if host in self._signs:
+                    self._signs[host] = Sign(self._signs[host].version, self._clock.boot())
+
+    def hosts(self) -> frozenset[str]:
+        """Those that are silent, as of the last look."""
+        with self._lock:
+            silent = {host for host, sign in self._signs.items() if self._looked - sign.at > QUIET * self._period}
+            return frozenset() if self._host in silent or self._host not in self._signs else frozenset(silent)
