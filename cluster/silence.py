@@ -6,13 +6,14 @@ was read again and again, and this host's own record was seen to move in it."""
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ipam.tenancy import Clock
+from ipam.tenancy import Clock, period_of
 from store import records
+from store.codec import BadRecord, decode
 from store.interface import Snapshot
 
-QUIET = 2  # periods without a beat, of which there is one in each
+QUIET = 2  # periods of the host's without a beat, of which there is one in each
 MISSED = 1.5  # periods: after such a time without a look, what was seen before does not count
 
 
@@ -20,11 +21,12 @@ MISSED = 1.5  # periods: after such a time without a look, what was seen before 
 class Sign:
     version: int  # of the host's record
     at: float  # seconds of this machine's own clock
+    patience: float  # seconds until the host is silent
 
 
 class Silence:
     def __init__(self, host: str, period: float, clock: Clock) -> None:
-        """`period` is that of the looks, and of the hosts' beats."""
+        """`period` is that of the looks."""
         self._host, self._period, self._clock = host, period, clock
         self._lock = threading.Lock()
         self._signs: dict[str, Sign] = {}
@@ -39,17 +41,26 @@ class Silence:
             for key, entry in hosts.entries.items():
                 host = key.removeprefix(records.HOSTS)
                 known = before.get(host)
-                self._signs[host] = known if known and known.version == entry.version else Sign(entry.version, now)
+                if known is None or known.version != entry.version:
+                    known = Sign(entry.version, now, self._patience(entry.value))
+                self._signs[host] = known
 
     def heard_of(self, hosts: Iterable[str]) -> None:
         """They have told of a container: one that returns does so before its next beat is seen."""
         with self._lock:
             for host in hosts:
                 if host in self._signs:
-                    self._signs[host] = Sign(self._signs[host].version, self._clock.boot())
+                    self._signs[host] = replace(self._signs[host], at=self._clock.boot())
 
     def hosts(self) -> frozenset[str]:
         """Those that are silent, as of the last look."""
         with self._lock:
-            silent = {host for host, sign in self._signs.items() if self._looked - sign.at > QUIET * self._period}
+            silent = {host for host, sign in self._signs.items() if self._looked - sign.at > sign.patience}
             return frozenset() if self._host in silent or self._host not in self._signs else frozenset(silent)
+
+    def _patience(self, record: bytes) -> float:
+        """A host with another lease time beats at another pace. Of one whose record cannot be read nothing is known."""
+        try:
+            return QUIET * max(self._period, period_of(decode(records.Host, record).ttl))
+        except BadRecord:
+            return float("inf")

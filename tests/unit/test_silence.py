@@ -77,6 +77,15 @@ def test_a_host_that_tells_of_a_container_is_not_silent_at_once(watching: Watchi
     assert watching.silent == {"b"}
 
 
+def test_a_host_with_a_longer_lease_time_beats_less_often_and_is_not_silent(watching: Watching) -> None:
+    hasty = Silence("a", watching.period / 10, watching.me.clock)
+    for _ in range(10):
+        watching.me.clock.now += watching.period / 10
+        watching.me.tenancy.beat()
+        hasty.looked(watching.me.line.read("hosts/"))
+    assert hasty.hosts() == frozenset()
+
+
 def test_one_that_was_given_up_is_not_silent_but_gone(watching: Watching) -> None:
     watching.wait(20, "ac")
     assert watching.silent == set()
