@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from driver import sysctl
 from driver.backends.interface import Remote
 from driver.entries import Entry, Fdb, Key, Neighbour, Route, Unreachable
 from driver.errors import KernelError
@@ -17,7 +18,7 @@ from driver.kernel import Notices
 from driver.model import Network
 from driver.plan import Drop, Put, plan
 from driver.state import LinkState, Object, State, VxlanLink
-from tests.kernel.conftest import NamespaceHost
+from tests.kernel.conftest import NamespaceHost, inside
 
 Hosts = tuple[NamespaceHost, NamespaceHost]
 POOL, POOL6 = ip_network("10.240.0.0/18"), ip_network("fd77::/64")
@@ -308,6 +309,8 @@ def test_a_link_whose_name_is_no_text_hinders_nobody(two_hosts: Hosts) -> None:
         notices.close()
     assert host.kernel.read() == {}
     assert host.kernel.underlay(None, ()).dev == "eth0"
+    host.ip("link", "set", name, "up")  # now its routes are listed, too
+    inside(host.name, lambda: sysctl.ensure_forwarding(6, "eth0"))
 
 
 def test_links_that_are_gone_are_forgotten(two_hosts: Hosts) -> None:
