@@ -33,6 +33,10 @@ class Journal:
             raise NoSuchNetwork(f"network {network_id[:12]} is not known on this host; remove it and create it again")
         return found
 
+    def has(self, network: Network) -> bool:
+        """Whether it is still there, and as it was."""
+        return self._networks.records.get(network.id) == network
+
     def network_in(self, pool: IPNetwork) -> Network | None:
         return next((network for network in self.networks() if pool in network.pools), None)
 

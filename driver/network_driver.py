@@ -185,14 +185,14 @@ class NetworkDriver:
         repeat a call that got lost."""
         for network in self._journal.networks():
             with self._networks_lock:
-                if network in self._journal.networks() and not all(map(self._addresses.holders, network.pools)):
+                if self._journal.has(network) and not all(map(self._addresses.holders, network.pools)):
                     self._delete(network)
 
     def renew_host_addresses(self) -> None:
         """This host's own address in a pool may be another one after a lost lease, or come late to a full pool."""
         for network in self._journal.networks():
             with self._networks_lock:
-                if network.adopted or network not in self._journal.networks():
+                if network.adopted or not self._journal.has(network):
                     continue
                 own = self._host_addresses(network)
                 if own != network.host_addresses:
@@ -214,7 +214,7 @@ class NetworkDriver:
         failures = []
         for network in networks:
             with self._networks_lock:
-                if network in self._journal.networks():
+                if self._journal.has(network):
                     try:
                         self._membership.publish(spec_of(network), underlay)
                     except DriverError as error:  # of one network: no reason to be silent in the others
@@ -229,7 +229,8 @@ class NetworkDriver:
     def leave_unused(self, pools: Sequence[IPNetwork]) -> None:
         """Of the networks in which this host is a peer, leave those that it no longer has: they were deleted here
         while the store was away."""
-        for pool in pools:
+        here = {pool for network in self._journal.networks() for pool in network.pools}
+        for pool in [pool for pool in pools if pool not in here]:
             with self._networks_lock:
                 if self._journal.network_in(pool) is None:
                     self._membership.leave(pool)

@@ -3,6 +3,7 @@
 Everything an address request needs is here, so that requests are answered without asking the cluster."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from heapq import merge
@@ -294,6 +295,9 @@ class Journal:
         self._store, self._clock = store, clock
         self._opening = threading.Lock()
         self._held = LocalRecords(store, "held/", Held, PoolId.parse)
+        self._holders = Counter[IPNetwork]()  # what `_held` says, by pool: asked for every pool again and again
+        for pool_id, held in self._held.records.items():
+            self._holders[pool_id.pool] += held.uses
         known = {
             *_pools_below(store, "blocks/"),
             *_pools_below(store, "addresses/"),
@@ -335,11 +339,12 @@ class Journal:
         return self.holders(pool) > 0
 
     def holders(self, pool: IPNetwork) -> int:
-        return sum(held.uses for pool_id, held in self._held.copy().items() if pool_id.pool == pool)
+        return self._holders[pool]
 
     def hold(self, pool_id: PoolId) -> None:
         uses = self.uses(pool_id)
         self._held.put(pool_id, Held(uses + 1, self._clock(), shared=uses > 0))
+        self._holders[pool_id.pool] += 1
 
     def let_go(self, pool_id: PoolId) -> bool:
         """One network less on this pool id; the last one takes its addresses along.
@@ -350,11 +355,13 @@ class Journal:
         held, journal = self._held.records.get(pool_id), self.pool(pool_id.pool)
         if held is not None and held.uses > 1:
             self._held.put(pool_id, replace(held, uses=held.uses - 1))
+            self._holders[pool_id.pool] -= 1
         elif held is not None and held.shared and journal.worn_of(pool_id):
             return False
         else:
             journal.release_all_of(pool_id)
             self._held.remove(pool_id)
+            self._holders[pool_id.pool] -= held.uses if held else 0
         return True
 
 
