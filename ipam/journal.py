@@ -142,7 +142,7 @@ class PoolJournal:
             if lease is not None and lease.kind in (HOST, *CONTAINERS) and lease.released is None:
                 doubly.append(address)
         for address in back:
-            if address not in self.leases:
+            if address not in self.leases or self.leases[address].kind == RETURNING:
                 self._leases.put(address, Lease("", LENT))
         self._blocks.put(block, HeldBlock(reserved, dockers))
         self._books = dict(sorted({**self._books, block: self._book(block)}.items(), key=lambda item: _first(item[0])))
@@ -252,8 +252,12 @@ class PoolJournal:
             self.take_back(address)
 
     def note_returning(self, address: IPAddress) -> None:
-        """A borrowed address that came back is for whoever wants it: from now on it is not ours to give."""
-        self._leases.put(address, replace(self.leases[address], kind=RETURNING))
+        """A borrowed address that came back is for whoever wants it: from now on it is not ours to give, and lent where
+        its block became ours meanwhile."""
+        if self.block_of(address) is None:
+            self._leases.put(address, replace(self.leases[address], kind=RETURNING))
+        else:
+            self.give(PoolId(self._pool), address, LENT)
 
     def has_rested(self, address: IPAddress, seconds: float) -> bool:
         """Whether an address that came back did so long ago."""

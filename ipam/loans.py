@@ -119,6 +119,8 @@ class Loans:
         for address in self._to_give_back(pool):
             self._lending.borrower(pool, address)
             journal.note_returning(address)
+            if journal.block_of(address) is not None:
+                self._lending.give_back(pool, address)
         returning = [address for address, lease in journal.leases.items() if lease.kind == RETURNING]
         reserved = self._commons.reserved(pool) if returning else ()
         for address in returning:

@@ -8,18 +8,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
 from store.interface import Store
 from tests.consul_agent import ConsulAgent, ConsulServers
 from tests.contract.plain_consul import PlainStore
+from tests.histories import run_histories
 from tests.unit.ipam_machine import ADDRESSES, Addresses
 
 SOAK = int(os.environ.get("SOAK_EXAMPLES", "0"))
 EXAMPLES = max(120, SOAK // 10)
-QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=20, max_examples=EXAMPLES)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +35,7 @@ def test_no_address_has_two_owners_and_none_is_lost_with_consul(open_agent: Cons
         def new_store(self) -> Store:
             return PlainStore(open_agent.url, f"machine-{uuid.uuid4().hex[:12]}")
 
-    run_state_machine_as_test(InConsul, settings=QUICK)
+    run_histories(InConsul, EXAMPLES)
 
 
 @pytest.mark.consul
@@ -70,4 +69,4 @@ def test_the_same_with_three_servers_that_lose_their_leader(three_servers: Consu
             for store in self.cluster.ways.values():
                 store.close()
 
-    run_state_machine_as_test(OnThree, settings=settings(QUICK, max_examples=max(10, SOAK // 500)))
+    run_histories(OnThree, max(10, SOAK // 500))

@@ -293,6 +293,9 @@ class Addresses(RuleBasedStateMachine):
         """Long before its lease would have ended, and after another has taken what it had. It was off, or its
         containers `ran` on: what they have is lost, or free and theirs again."""
         name, heir = self.two(pick, other)
+        for each in (name, heir):
+            self.create(each)
+        self.give(name, None)
         dead = self.hosts[name]
         held = list(dead.journal.pool(POOL).blocks)
         dead.line.cut = dead.asleep = True
@@ -327,6 +330,7 @@ class Addresses(RuleBasedStateMachine):
         """They are borrowed by a third host, and their block is free again."""
         third = next((name for name in self.hosts if name not in (heir, besides)), None)
         if third is not None and self.reach(third):
+            self.create(third)
             for address in addresses:
                 self.give(third, str(address))
             self.remove_from(heir)
@@ -444,7 +448,7 @@ class Addresses(RuleBasedStateMachine):
     def who_missed_an_epoch_is_noted(self) -> None:
         """Cut off from a store that had forgotten, until all others had told it again what they hold: until it is back,
         what it gives out may be somebody else's."""
-        epoch, _ = read_epoch(self.cluster.store) if hasattr(self, "cluster") else (None, 0)
+        epoch, _ = read_epoch(self.cluster.store)
         if epoch is not None and epoch.settled:
             self.missed = {
                 name
@@ -454,13 +458,15 @@ class Addresses(RuleBasedStateMachine):
 
     @invariant()
     def reserved_addresses_go_with_the_pool(self) -> None:
-        if hasattr(self, "cluster") and self.cluster.store.get(records.pool_key(POOL)) is None:
+        if self.cluster.store.get(records.pool_key(POOL)) is None:
             self.reserved.clear()
 
     @invariant()
     def what_was_lost_is_kept_from_others_here(self) -> None:
         """For as long as its container runs, or until it is the host's once more."""
-        for name, lost in getattr(self, "lost", {}).items():
+        for name, lost in self.lost.items():
+            if not lost:
+                continue
             leases = self.hosts[name].journal.pool(POOL).leases
             for address in list(lost):
                 lease = leases.get(address)
@@ -473,7 +479,7 @@ class Addresses(RuleBasedStateMachine):
     @invariant()
     def no_address_has_two_owners(self) -> None:
         seen: dict[IPAddress, str] = {}
-        for name, owned in getattr(self, "owners", {}).items():
+        for name, owned in self.owners.items():
             host = self.hosts[name]
             if not owned or host.tenancy.silence() > TTL * 0.9 or name in self.missed:
                 continue  # behind its fence: its containers' addresses may be others' by now
@@ -497,7 +503,6 @@ class Addresses(RuleBasedStateMachine):
     def let_everything_go(self) -> None:
         for name, host in self.hosts.items():
             host.line.cut = False
-            host.restart()
             for address in self.worn(name):
                 host.release(POOL_ID, str(address))
             self.is_gone(name, *self.worn(name))

@@ -1,7 +1,7 @@
 """The machine of tests/unit/ipam_machine.py over stores on this host; tests/contract has it over a real Consul.
 
-A run of all tests has 1500 examples in memory, 375 on SQLite and 120 in Consul, of up to 30 steps (in Consul 20): what
-an example costs permits no more. Half of it is Hypothesis's own in memory, and a fifth on SQLite, whose files are in
+A run of all tests has 2000 examples in memory, 500 on SQLite and 120 in Consul, of 20 steps: what an example costs
+permits no more. In memory a third of that is Hypothesis's own; of SQLite's, a half is SQLite's, whose files are in
 memory, too: an fsync to a disk makes it four times as long, and the process dies here, not the machine.
 `make soak` runs more: SOAK_EXAMPLES says how many in memory, a quarter and a tenth of them on the others."""
 
@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from store.interface import Store
 from store.sqlite import SqliteStore
+from tests.histories import run_histories
 from tests.quick_disk import quick_directory
 from tests.unit.ipam_hosts import restore
 from tests.unit.ipam_machine import Addresses
 
-EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "1500"))
-STEPS = 30
-QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=STEPS)
+EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "2000"))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +32,7 @@ def silence() -> Iterator[None]:
 
 @pytest.mark.timeout(max(600, EXAMPLES))
 def test_no_address_has_two_owners_and_none_is_lost() -> None:
-    run_state_machine_as_test(Addresses, settings=settings(QUICK, max_examples=EXAMPLES))
+    run_histories(Addresses, EXAMPLES)
 
 
 @pytest.mark.timeout(max(600, EXAMPLES))
@@ -55,6 +52,6 @@ def test_the_same_with_sqlite_as_the_clusters_store_and_as_every_hosts_disk() ->
 
     names, shelf = count(), list[Store]()
     with quick_directory() as directory:
-        run_state_machine_as_test(OnDisk, settings=settings(QUICK, max_examples=EXAMPLES // 4))
+        run_histories(OnDisk, EXAMPLES // 4)
         for store in shelf:
             store.close()

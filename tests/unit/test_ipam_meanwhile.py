@@ -616,3 +616,23 @@ def test_a_pool_made_anew_with_another_gateway_gives_no_address_here(cluster: Cl
     a.tenancy.beat()
     with pytest.raises(PoolConflict, match=r"gateway 10\.240\.20\.1"):
         a.give(pool)
+
+
+def test_a_loan_whose_block_the_borrower_took_meanwhile_is_given_by_one_of_both(cluster: Cluster) -> None:
+    """When it came back, the borrower took it for free in its block, and others for an idle loan."""
+    a, b = cluster.host("a"), cluster.host("b")
+    a.create(TINY)
+    b.create(TINY)
+    address = next(iter(a.journal.pool(TINY).blocks))[2]
+    b.give(PoolId(TINY), str(address))
+    a.remove(PoolId(TINY))
+    with suppress(PoolExhausted):
+        while address not in [each for block in b.journal.pool(TINY).blocks for each in block]:
+            b.give(PoolId(TINY))
+    b.release(PoolId(TINY), str(address))
+    a.create(TINY)
+    mine = {a.give(PoolId(TINY), str(address)).ip}
+    with suppress(PoolExhausted):
+        while True:
+            mine.add(b.give(PoolId(TINY)).ip)
+            assert not b.journal.pool(TINY).is_given(address) or b.journal.pool(TINY).leases[address].kind == "lent"
