@@ -1,9 +1,8 @@
 """Histories for a state machine of Hypothesis, each drawn anew.
 
 Left to itself Hypothesis lets five variations follow each new history, which repeat parts of it: of 1500 examples some
-250 were histories of their own, and a fault that takes five things in a row was not among them. Of histories that owe
-nothing to each other the 75th found it. Hypothesis varies nothing that another backend than its own has drawn, so
-this is one, with the same choices. What fails is shrunk as ever."""
+250 were histories of their own, and a fault that takes five things in a row was not among them. It varies nothing that
+another backend than its own has drawn, so this is one, with the same choices. What fails is shrunk as ever."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
