@@ -27,7 +27,8 @@ def disk_has_room(facts: Facts) -> Iterator[Finding]:
         yield error(
             "disk",
             "the state directory is gone: nothing can be written down, so no address is given out",
-            "restart flannelpy: all that it knew is lost, and it begins as a new installation",
+            "stop the containers of flannelpy networks, then restart flannelpy: it knows nothing of them and removes "
+            "their links, and begins as a new installation",
         )
         return
     free, total = facts.disk
