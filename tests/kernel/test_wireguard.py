@@ -143,11 +143,12 @@ def wireguard_host(base: NamespaceHost, number: int, folder: Path) -> Iterator[W
         try:
             yield host
         finally:
-            host.goal = {}
-            host.settle()
-            left = host.processes()
-            keeper.kill()
-        assert not left
+            try:
+                host.goal = {}
+                host.settle()
+                until(lambda: not host.processes())  # one of many peers takes its time to end
+            finally:
+                keeper.kill()
 
 
 @pytest.fixture
@@ -316,7 +317,7 @@ def test_a_renamed_device_is_healed_in_one_pass(hosts: Hosts) -> None:
     assert a.settle() == []
     assert b.reaches(a)
     assert "lost" not in a.ip("link")
-    assert len(a.processes()) == processes
+    until(lambda: len(a.processes()) == processes)
 
 
 def test_a_device_of_which_nothing_is_said_is_left_alone(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,8 +341,7 @@ def test_a_lost_process_is_replaced(hosts: Hosts, end: signal.Signals | None) ->
     a.settle()
     assert a.settle() == []
     assert b.reaches(a)
-    assert len(a.processes()) == 1
-    assert not old & a.processes()
+    until(lambda: len(a.processes()) == 1 and not old & a.processes())
 
 
 def test_a_process_that_does_not_answer_is_left_alone(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
