@@ -42,9 +42,13 @@ soak: setup
 	SOAK_EXAMPLES=$${SOAK_EXAMPLES:-20000} $(PYTHON) -m pytest --timeout 7200 \
 		tests/unit/test_ipam_machine.py tests/contract/test_ipam_machine.py
 
+# First those that no other test may disturb, then the others side by side, whatever became of the first.
 test:
 	@scripts/setup --browser --plugin-base --release
-	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@status=0; \
+	$(PYTHON) -m pytest -m alone || status=1; \
+	$(PYTHON) -m pytest -m "not alone" -n 4 --dist loadfile --no-loadscope-reorder || status=1; \
+	exit $$status
 
 test-engines:
 	@set -e; for engine in $(LAB_ENGINES); do \

@@ -31,7 +31,6 @@ def call(host: DockerHost, method: str, **body: object) -> dict[str, str]:
     return found
 
 
-@pytest.mark.patient
 @pytest.mark.timeout(600)
 def test_garbage_is_shown_then_freed_and_what_is_in_use_is_kept(cluster: Cluster) -> None:
     host = cluster.hosts[0]

@@ -465,7 +465,7 @@ def dockerd_to_give_up(host: DockerHost) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("late", [a_moment, pytest.param(dockerd_to_give_up, marks=pytest.mark.patient)])
+@pytest.mark.parametrize("late", [a_moment, dockerd_to_give_up])
 def test_containers_come_back_when_flannelpy_is_late_on_all_hosts(
     cluster: Cluster, late: Callable[[DockerHost], None]
 ) -> None:
