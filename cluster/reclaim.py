@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from driver.membership import close_network
+from ipam.clock import Clock
 from ipam.epoch import one_more_gone
 from ipam.pools import close_pool
-from ipam.tenancy import Clock
 from store import records
 from store.codec import BadRecord, decode, encode
 from store.feed import MAX_CHANGES

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ipam.tenancy import Clock, period_of
+from ipam.clock import Clock
+from ipam.tenancy import period_of
 from store import records
 from store.codec import BadRecord, decode
 from store.interface import Snapshot

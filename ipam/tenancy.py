@@ -10,14 +10,13 @@ what such a host's journal says is its own, whatever stands in the store."""
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
+from ipam.clock import Clock, SystemClock
 from ipam.copies import STILL, Copies
 from ipam.epoch import WATCHED, Epochs, Memory, has_missed, read_epoch
 from store import records
@@ -44,31 +43,6 @@ class StoreForgot(StoreUnavailable):
 
 class NameTaken(LeaseLapsed):
     """Another machine lives under this host's name."""
-
-
-class Clock(Protocol):
-    def boot(self) -> float:
-        """Seconds since the machine started, sleep included."""
-
-    def boot_id(self) -> str:
-        """Another one after each start of the machine."""
-
-    def wall(self) -> float:
-        """Seconds since the epoch, as far as this machine knows."""
-
-
-class SystemClock:
-    def __init__(self) -> None:
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-    def boot(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def boot_id(self) -> str:
-        return self._boot_id
-
-    def wall(self) -> float:
-        return time.time()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from cluster.watch import Watch
 from driver.checksums import Checksums
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
+from ipam.clock import SystemClock
 from ipam.spaces import Spaces
-from ipam.tenancy import SystemClock, Tenancy
+from ipam.tenancy import Tenancy
 from plugin.settings import Settings
 from store.interface import Snapshot, Store
 

@@ -18,8 +18,9 @@ from cluster.watch import Watch
 from driver import sysctl
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
+from ipam.clock import SystemClock
 from ipam.spaces import Spaces
-from ipam.tenancy import SystemClock, Tenancy
+from ipam.tenancy import Tenancy
 from operations.metrics import Metrics
 from operations.observer import Sources
 from plugin.addressing import assemble_addressing
