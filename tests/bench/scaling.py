@@ -98,6 +98,9 @@ def join(lab: Lab, count: int, env: Mapping[str, str]) -> None:
 
 
 def peers_of(host: DockerHost) -> float:
+    """None as long as a flannelpy that was just started does not serve its metrics yet."""
+    if not host.attempt("ss", "-tlnH", "sport", "=", f":{HTTP.rpartition(':')[2]}").stdout:
+        return 0
     found = re.findall(r"^flannelpy_peers\{.*\} (\S+)$", host.http(f"http://{HTTP}/metrics")[1], re.MULTILINE)
     return sum(map(float, found))
 
