@@ -183,12 +183,13 @@ class PoolJournal:
         return self._books.values()
 
     def reserve(self, address: IPAddress) -> None:
-        """Give this address of ours to nobody any more."""
+        """Give this address of ours to nobody any more. One that was lost is its container's until that ends."""
         block = self.block_of(address)
         if block is not None and address not in self.blocks[block].reserved:
             held = self.blocks[block]
             self._blocks.put(block, replace(held, reserved=(*held.reserved, address)))
-        self.forget(address)
+        if address in self.leases and self.leases[address].kind != LOST:
+            self.forget(address)
 
     def unreserve(self, address: IPAddress) -> None:
         for block, held in list(self.blocks.items()):
