@@ -183,12 +183,13 @@ class PoolJournal:
         return self._books.values()
 
     def reserve(self, address: IPAddress) -> None:
-        """Give this address of ours to nobody any more."""
+        """Give this address of ours to nobody any more. One that was lost is its container's until that ends."""
         block = self.block_of(address)
         if block is not None and address not in self.blocks[block].reserved:
             held = self.blocks[block]
             self._blocks.put(block, replace(held, reserved=(*held.reserved, address)))
-        self.forget(address)
+        if address in self.leases and self.leases[address].kind != LOST:
+            self.forget(address)
 
     def unreserve(self, address: IPAddress) -> None:
         for block, held in list(self.blocks.items()):
@@ -229,15 +230,24 @@ class PoolJournal:
             book.give(address)
 
     def take_back(self, address: IPAddress) -> None:
-        """The address is free again, after a rest. One that nobody had is fine; one that was lost is the other host's
-        alone from now on."""
+        """What a container here had: free again, after a rest; where it was lost, the other host's alone from now on.
+
+        Anything else stays as it is. Docker may say a release once more, or let a network's --aux-address go: by then
+        another host may have borrowed the address."""
         lease = self.leases.get(address)
-        if lease is not None and lease.kind == LOST:
-            if self._is_lost_in_ours(address):
-                self._leases.put(address, Lease("", LENT))
-            else:
-                self.forget(address)
-        elif lease is not None and lease.released is None:
+        if lease is None or not _is_worn(lease):
+            return
+        if lease.kind != LOST:
+            self.free(address)
+        elif self._is_lost_in_ours(address):
+            self._leases.put(address, Lease("", LENT))
+        else:
+            self.forget(address)
+
+    def free(self, address: IPAddress) -> None:
+        """Nobody has it any more: it rests from now on, if it does not yet."""
+        lease = self.leases[address]
+        if lease.released is None:
             moment = self._clock()
             self._leases.put(address, replace(lease, released=moment))
             if book := self._book_of(address):
@@ -249,7 +259,7 @@ class PoolJournal:
         if lease.kind == LOST:
             self._leases.put(address, replace(lease, kind=ENDPOINT))
         else:
-            self.take_back(address)
+            self.free(address)
 
     def note_returning(self, address: IPAddress) -> None:
         """A borrowed address that came back is for whoever wants it: from now on it is not ours to give, and lent where

@@ -58,5 +58,5 @@ class Ledger:
         try:
             self._tenancy.refuse_if_fenced()
         except LeaseLapsed:
-            journal.take_back(address)
+            journal.free(address)
             raise

@@ -216,8 +216,11 @@ class Loans:
         self._lending.withdraw(pool, self._borrowing)
         borrowed = self._lending.borrowed(pool)
         for address, host in borrowed.items():
-            lease = self._ledger.of(pool).leases.get(address)
-            unknown = (lease is None or lease.kind == LENT) and address not in self._borrowing
-            if host == self._pools.host and unknown:
+            if host == self._pools.host and not self._needs_loan(pool, address):
                 self._lending.give_back(pool, address)
         self._look_after_besides(pool, borrowed)
+
+    def _needs_loan(self, pool: IPNetwork, address: IPAddress) -> bool:
+        """Not if it is over, or nobody here heard of it, or the block became ours and the address was given anew."""
+        lease = self._ledger.of(pool).leases.get(address)
+        return address in self._borrowing or (lease is not None and lease.kind in (BORROWED, RETURNING, LOST))

@@ -331,6 +331,19 @@ def test_a_wanted_address_in_another_hosts_block_is_borrowed_and_returned(cluste
     assert a.give(pool, str(first.ip)) == first
 
 
+def test_a_release_that_is_repeated_takes_no_address_from_the_host_that_borrowed_it(a: Host, b: Host) -> None:
+    """As a dockerd says it that died in the middle of it, when it starts."""
+    pool, _ = a.create(), b.create()
+    first = a.give(pool)
+    a.release(pool, first)
+    assert b.give(pool, str(first.ip)) == first
+    a.release(pool, first)
+    with pytest.raises(AddressTaken, match="already in use on host b, which borrowed it"):
+        a.give(pool, str(first.ip))
+    b.release(pool, first)
+    assert a.give(pool, str(first.ip)) == first
+
+
 @pytest.mark.parametrize("whose", ["borrower", "holder", "third"])
 def test_a_borrowed_address_that_came_back_is_whosoever_wants_it_and_nobody_has_to_answer(
     cluster: Cluster, a: Host, b: Host, whose: str

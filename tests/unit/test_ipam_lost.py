@@ -127,6 +127,21 @@ def forget(*hosts: Host) -> None:
             host.clock.now += host.tenancy.period
 
 
+def test_an_address_that_became_a_reserved_one_meanwhile_is_its_containers_until_that_ends(a: Host, b: Host) -> None:
+    pool = a.create()
+    worn = lose_the_block(a, b, pool)
+    b.give(pool, str(worn.ip))
+    b.reserve(WEB, str(worn.ip))
+    b.remove(pool)
+    a.ipam._holdings.take_block(pool, worn.ip)
+    journal = a.journal.pool(WEB)
+    for is_worn in (True, False):
+        a.settle()
+        assert journal.is_reserved(worn.ip)
+        assert journal.is_given(worn.ip) == is_worn
+        a.release(pool, worn)
+
+
 def test_what_the_container_of_a_lost_address_leaves_is_nothing(cluster: Cluster, a: Host, b: Host) -> None:
     pool = a.create()
     worn = lose_the_block(a, b, pool)

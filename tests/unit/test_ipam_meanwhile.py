@@ -638,3 +638,23 @@ def test_a_loan_whose_block_the_borrower_took_meanwhile_is_given_by_one_of_both(
             given.append(b.give(PoolId(TINY)).ip)
     assert given
     assert address not in given
+
+
+def test_a_loan_that_was_given_out_anew_as_an_address_of_ones_own_block_ends(cluster: Cluster) -> None:
+    """Its key stayed until the host left the pool, and refused the address to every other host."""
+    a, b = cluster.host("a"), cluster.host("b")
+    a.create(TINY)
+    b.create(TINY)
+    address = next(iter(a.journal.pool(TINY).blocks))[2]
+    b.give(PoolId(TINY), str(address))
+    a.remove(PoolId(TINY))
+    b.ipam._holdings.take_block(PoolId(TINY), address)
+    b.line.cut = True
+    b.release(PoolId(TINY), str(address))
+    b.give(PoolId(TINY), str(address))
+    b.line.cut = False
+    b.settle()
+    assert b.journal.pool(TINY).is_given(address)
+    b.release(PoolId(TINY), str(address))
+    a.create(TINY)
+    assert a.give(PoolId(TINY), str(address)).ip == address

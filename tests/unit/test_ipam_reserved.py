@@ -11,6 +11,7 @@ from cluster.auxiliary import Auxiliaries
 from cluster.engine import EnginePool, ListedNetwork, read_shape
 from cluster.reclaim import give_up
 from ipam.blocks import is_usable
+from ipam.book import REST
 from ipam.creating import MAKING
 from ipam.errors import AddressTaken
 from ipam.model import AddressRequest, PoolId, PoolRequest
@@ -268,6 +269,20 @@ def test_it_may_be_in_a_block_that_another_host_holds(cluster: Cluster, a: Host,
     for docker in (holder, borrower, third):
         with pytest.raises(AddressTaken, match="is reserved"):
             docker.run(theirs)
+
+
+def test_it_is_given_to_no_container_when_its_holder_removes_one_of_the_networks(a: Host, b: Host) -> None:
+    """Docker lets it go with each of them, and another host has borrowed it."""
+    small = ip_network("10.77.0.0/28")
+    holder = Docker(b, pool=small)
+    holder.create()
+    theirs = free_address_of(b, small)
+    Docker(a, theirs, pool=small).create()
+    second = Docker(b, theirs, pool=small)
+    second.create()
+    second.remove()
+    b.clock.now += REST + 1
+    assert theirs not in {holder.run().ip for _ in range(6)}
 
 
 @pytest.mark.parametrize("settled", [True, False])
