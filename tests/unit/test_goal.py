@@ -258,6 +258,17 @@ def test_what_is_not_known_stays_as_it_is(backend: str, unknown: str) -> None:
     assert after == before
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pool_that_is_one_block_leads_to_the_host_that_holds_it(backend: str) -> None:
+    network = replace(NET, backend=backend, pools=OTHER.blocks, host_addresses=())
+    other = replace(OTHER, public_key=b64encode(bytes(32)).decode())
+    found = goal("h1", UNDERLAY, [LocalNetwork(network, (), (other,))], {})
+    assert {o.destination for o in found.values() if isinstance(o, Route)} == set(network.pools)
+    assert goal("h1", UNDERLAY, [LocalNetwork(network, (), None)], found) == found
+    alone = goal("h1", UNDERLAY, [LocalNetwork(network, (), ())], found)
+    assert [str(o) for o in alone.values() if o.rank == 4] == [f"route unreachable {pool}" for pool in network.pools]
+
+
 def test_a_network_is_set_up_before_the_other_hosts_are_known() -> None:
     unknown, alone = (goal("h1", UNDERLAY, [LocalNetwork(NET, (), remotes)], {}) for remotes in (None, ()))
     assert unknown == alone
