@@ -96,11 +96,21 @@ def _exchange(tool: str, old: Mapping[str, list[Rule]], wanted: list[Rule]) -> N
 def _our_rules(tool: str) -> dict[str, list[Rule]]:
     """Our rules by chain, without the words that name it; every chain of the table is there."""
     found: dict[str, list[Rule]] = {}
-    for words in map(shlex.split, _run(tool, "-S").splitlines()):
-        chain = found.setdefault(words[1], [])
-        if words[0] == "-A" and COMMENT in words:
-            chain.append(words[2:])
+    for line in _run(tool, "-S").split("\n"):
+        match _words(line):
+            case ["-P" | "-N", chain, *_]:
+                found.setdefault(chain, [])
+            case ["-A", chain, *rule]:
+                found.setdefault(chain, []).extend([rule] if COMMENT in rule else [])
     return found
+
+
+def _words(line: str) -> Rule:
+    """None of what is no whole rule: the comment of somebody's may be of several lines."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def _run(tool: str, *arguments: str, stdin: str = "") -> str:
