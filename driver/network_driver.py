@@ -17,7 +17,17 @@ from driver.goal import mtu_of, pool_of, too_narrow
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.membership import Membership
-from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, NetworkRequest, PoolData, PortRequest, mac_of
+from driver.model import (
+    Endpoint,
+    EndpointRequest,
+    JoinAnswer,
+    Network,
+    NetworkRequest,
+    PoolData,
+    PortRequest,
+    Published,
+    mac_of,
+)
 from driver.options import Options
 from driver.plan import Put
 from driver.ports import Ports
@@ -285,7 +295,7 @@ class NetworkDriver:
         self.withdraw_ports(network_id, endpoint_id)
         if not ports:
             return
-        published = self._ports.take(endpoint, ports)
+        published = self._taken(endpoint, ports)
         try:
             self._journal.set_published(endpoint_id, published)
             self._reconciler.settle(BACKENDS[network.backend].devices(network))
@@ -293,6 +303,25 @@ class NetworkDriver:
             self.withdraw_ports(network_id, endpoint_id)
             raise
         log.info("ports published", extra={"endpoint": endpoint_id[:12], "ports": " ".join(map(str, published))})
+
+    def _taken(self, endpoint: Endpoint, ports: Sequence[PortRequest]) -> tuple[Published, ...]:
+        try:
+            return self._ports.take(endpoint, ports)
+        except NetworkConflict:
+            if not self._evict_lost():
+                raise
+            return self._ports.take(endpoint, ports)
+
+    def _evict_lost(self) -> bool:
+        """Whether a port was held for somebody who has no link any more: a dockerd that has not yet used this driver
+        when it cleans up, as after a loss of power, does not tell of endpoints that are gone."""
+        with self._open_kernel() as kernel:
+            links = set(kernel.links_of("veth"))
+        lost = [e for e in self._journal.all_endpoints() if e.published and e.host_link not in links]
+        for old in lost:
+            log.warning("endpoint left behind", extra={"endpoint": old.id[:12], "port": old.published[0]})
+            self.delete_endpoint(old.network_id, old.id)
+        return bool(lost)
 
     def withdraw_ports(self, network_id: str, endpoint_id: str) -> None:
         for endpoint in self._journal.endpoints(network_id):

@@ -50,8 +50,19 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
 class Elsewhere:
     """What a driver has beside it here: it notes what would be looked at and removed."""
 
+    mtu = HERE.mtu
+
     def __init__(self) -> None:
-        self.looks, self.removed = 0, list[str]()
+        self.looks, self.removed, self.links = 0, list[str](), set[str]()
+
+    def underlay(self) -> Underlay:
+        return replace(HERE, mtu=self.mtu)
+
+    def foreign_tunnels(self) -> set[tuple[int, int]]:
+        return set()
+
+    def links_of(self, kind: str) -> Collection[str]:
+        return self.links
 
     def settle(self, about: Collection[str]) -> None:
         pass
@@ -86,19 +97,34 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
     ports.release(second.id)
 
 
+def test_a_port_of_a_container_that_was_lost_with_docker_is_free_and_one_that_runs_keeps_it() -> None:
+    journal, elsewhere = Journal(MemoryStore()), Elsewhere()
+    others = cast(Any, elsewhere)
+    driver = NetworkDriver(journal, others, others, others, Ports(list), others, lambda: nullcontext(others))
+    journal.put_network(network_of("n", replace(SPEC, internal=False), None))
+    first, second, third = (Endpoint(name, "n", (ip_address("10.240.1.5"),), "02:00:00:00:00:05") for name in "efg")
+    for endpoint in (first, second, third):
+        journal.put_endpoint(endpoint)
+    elsewhere.links = {first.host_link}
+    driver.publish_ports("n", first.id, [PortRequest(17, 53, ip_address("127.0.0.1"), 0, 0)])
+    [published] = journal.endpoint("n", first.id).published
+    again = [PortRequest(17, 53, published.host_address, published.host_port, published.host_port)]
+    with pytest.raises(NetworkConflict, match="is taken"):
+        driver.publish_ports("n", second.id, again)
+    assert journal.endpoint("n", first.id).published == (published,)
+    elsewhere.links = {second.host_link}
+    driver.publish_ports("n", second.id, again)
+    assert journal.endpoint("n", second.id).published == (published,)
+    assert journal.all_endpoints() == [journal.endpoint("n", second.id), third]  # which never had a port
+    assert elsewhere.removed == [first.host_link]
+    driver.withdraw_ports("n", second.id)
+
+
 class BrokenKernel(Elsewhere):
     """Takes nothing."""
 
-    mtu = HERE.mtu
-
-    def underlay(self) -> Underlay:
-        return replace(HERE, mtu=self.mtu)
-
     def settle(self, about: Collection[str]) -> None:
         raise KernelError("no")
-
-    def foreign_tunnels(self) -> set[tuple[int, int]]:
-        return set()
 
 
 def test_the_command_in_a_refusal_has_all_that_was_typed() -> None:
