@@ -91,7 +91,8 @@ class NetworkDriver:
             if not request.pools:
                 raise BadRequest(f"the network has no pool; type: {_command(request)}")
             for data in request.pools:
-                self._refuse_second_use(data.pool)
+                self._refuse_other_space(data)
+                self._refuse_second_use(data)
             wanted = options.parse(request.options, any(data.pool.version == 6 for data in request.pools))
             adopted = self._adopted(request)
             try:
@@ -169,13 +170,24 @@ class NetworkDriver:
             self._addresses.disown(network.pools[0])
         self._reconciler.poke()
 
-    def _refuse_second_use(self, pool: IPNetwork) -> None:
-        other = self._journal.network_in(pool)
+    def _refuse_other_space(self, data: PoolData) -> None:
+        """Docker holds a pool before it names it here, in whichever name space; this driver looks into one alone."""
+        if data.address_space == ADDRESS_SPACE and not self._addresses.holders(data.pool):
+            raise BadRequest(
+                f"pool {data.pool} was taken with --ipam-opt network=, which is for networks of other drivers; leave "
+                "it out"
+            )
+
+    def _refuse_second_use(self, data: PoolData) -> None:
+        """A pool of ours is held for the new network by now. One of Docker's own is held by the network that has it,
+        and Docker gives it to one at a time."""
+        other = self._journal.network_in(data.pool)
         if other is None:
             return
-        if self._addresses.holders(pool) > 1:
-            raise NetworkConflict(f"pool {pool} is already used by network {other.id[:12]} on this host")
-        self._delete(other)  # the pool is held for the new network alone: this one is what a crash left
+        spoken_for = other.adopted or data.address_space == ADDRESS_SPACE
+        if self._addresses.holders(data.pool) > spoken_for:
+            raise NetworkConflict(f"pool {data.pool} is already used by network {other.id[:12]} on this host")
+        self._delete(other)  # nobody holds the pool for this one any more: it is what a crash left
 
     def delete_network(self, network_id: str) -> None:
         with self._networks_lock:

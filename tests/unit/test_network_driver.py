@@ -179,13 +179,76 @@ def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool)
     assert b.give(b.create(pool), str(aux)).ip == aux
 
 
+class OneHost:
+    """Its driver and its addresses, as Docker asks them for networks of one pool."""
+
+    def __init__(self) -> None:
+        self.ipam, self.journal, kernel = Cluster().host("a"), Journal(MemoryStore()), cast(Any, Elsewhere())
+        membership = Membership(self.ipam.cluster.store, "a", "vxlan", str)
+        beside = (membership, self.ipam.ipam, kernel, Ports(list), kernel, lambda: nullcontext(kernel))
+        self.driver = NetworkDriver(self.journal, *beside)
+
+    def create(self, name: str, space: str) -> None:
+        """Docker's own IPAM knows nothing of pools that are ours."""
+        held = self.ipam.create(SPEC.pools[0]) if space == ADDRESS_SPACE else None
+        data = PoolData(SPEC.pools[0], ip_interface("10.240.0.1/18"), space)
+        try:
+            self.driver.create_network(NetworkRequest(name, (data,)))
+        except NetworkConflict:
+            if held:
+                self.ipam.ipam.release_pool(held)
+            raise
+
+    def networks(self) -> list[str]:
+        return [network.id for network in self.journal.networks()]
+
+
+@pytest.mark.parametrize("space", [ADDRESS_SPACE, "LocalDefault"])
+def test_a_network_outlives_a_create_that_names_its_pool(space: str) -> None:
+    """Also one without `--ipam-driver`, which somebody has forgotten to type."""
+    one = OneHost()
+    one.create("lives", ADDRESS_SPACE)
+    one.journal.put_endpoint(Endpoint("e", "lives", (ip_address("10.240.1.5"),), "02:00:00:00:00:05"))
+    for _ in range(2):
+        with pytest.raises(NetworkConflict, match=r"pool 10.240.0.0/18 is already used by network lives on this host"):
+            one.create("mistyped", space)
+    assert one.networks() == ["lives"]
+    assert one.journal.endpoints("lives")
+    assert one.ipam.ipam.holders(SPEC.pools[0]) == 1
+
+
+def test_a_pool_of_another_name_space_is_refused() -> None:
+    """Else the network would be there until somebody sees that nobody holds its pool."""
+    one = OneHost()
+    data = PoolData(SPEC.pools[0], ip_interface("10.240.0.1/18"), ADDRESS_SPACE)
+    with pytest.raises(BadRequest, match="--ipam-opt network=, which is for networks of other drivers"):
+        one.driver.create_network(NetworkRequest("n", (data,)))
+    assert one.networks() == []
+
+
+@pytest.mark.parametrize(
+    ("former", "new"),
+    [(ADDRESS_SPACE, ADDRESS_SPACE), (ADDRESS_SPACE, "LocalDefault"), ("LocalDefault", "LocalDefault")],
+)
+def test_a_network_that_docker_has_no_more_makes_room(former: str, new: str) -> None:
+    """Docker has removed it while nobody heard its DeleteNetwork."""
+    one = OneHost()
+    one.create("gone", former)
+    if former == ADDRESS_SPACE:
+        one.ipam.ipam.release_pool(PoolId(SPEC.pools[0]))
+    one.create("new", new)
+    assert one.networks() == ["new"]
+
+
 def test_where_the_underlay_is_too_narrow_for_ipv6_neither_network_nor_container_is_made() -> None:
     cluster, kernel = Cluster(), BrokenKernel()
     kernel.mtu = 1300
     a, others, journal = cluster.host("a"), cast(Any, kernel), Journal(MemoryStore())
     membership = Membership(cluster.store, "a", "vxlan", str)
     driver = NetworkDriver(journal, membership, a.ipam, others, Ports(list), others, lambda: nullcontext(others))
-    pool, before = ip_network("fd77::/64"), cluster.held_keys()
+    pool = ip_network("fd77::/64")
+    a.create(pool)
+    before = cluster.held_keys()
     data = PoolData(pool, ip_interface("fd77::1/64"), ADDRESS_SPACE)
     said = "network fd77::/64: the MTU of eth0 is 1300, which leaves 1250 .* and IPv6 needs 1280"
     with pytest.raises(BadRequest, match=said):
