@@ -35,7 +35,8 @@ from driver.reconciler import Reconciler
 from driver.remover import Remover
 from driver.state import FastPath
 from store import records
-from store.interface import StoreUnavailable
+from store.codec import BadRecord
+from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
 
 log = logging.getLogger(__name__)
@@ -205,44 +206,48 @@ class NetworkDriver:
     def drop_released(self) -> None:
         """Delete the networks whose pools Docker has given back: it removed or never finished them, and does not
         repeat a call that got lost."""
-        for network in self._journal.networks():
-            with self._networks_lock:
-                if self._journal.has(network) and not all(map(self._addresses.holders, network.pools)):
-                    self._delete(network)
+
+        def drop(network: Network) -> None:
+            if not all(map(self._addresses.holders, network.pools)):
+                self._delete(network)
+
+        self._each(drop)
 
     def renew_host_addresses(self) -> None:
         """This host's own address in a pool may be another one after a lost lease, or come late to a full pool."""
+
+        def renew(network: Network) -> None:
+            own = network.host_addresses if network.adopted else self._host_addresses(network)
+            if own != network.host_addresses:
+                self._journal.put_network(replace(network, host_addresses=own))
+                log.warning("own address changed", extra={"pool": network.pools[0], "now": ", ".join(map(str, own))})
+                self._reconciler.poke()
+
+        self._each(renew)
+
+    def _each(self, act: Callable[[Network], None]) -> None:
+        """For each network that is still as it was. What is wrong with one of them, as a damaged record, keeps none of
+        the others back; a store that is away does."""
+        failures = []
         for network in self._journal.networks():
             with self._networks_lock:
-                if network.adopted or not self._journal.has(network):
-                    continue
-                own = self._host_addresses(network)
-                if own != network.host_addresses:
-                    self._journal.put_network(replace(network, host_addresses=own))
-                    log.warning(
-                        "own address changed", extra={"pool": network.pools[0], "now": ", ".join(map(str, own))}
-                    )
-                    self._reconciler.poke()
+                if self._journal.has(network):
+                    try:
+                        act(network)
+                    except (DriverError, BadRecord, Contended) as error:
+                        failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _host_addresses(self, network: Network) -> tuple[IPAddress, ...]:
         return tuple(a for pool in network.pools if (a := self._addresses.host_address(pool)) is not None)
 
     def publish(self) -> None:
         """Tell the other hosts of every network where this one is reached now."""
-        networks = self._journal.networks()
-        if not networks:
+        if not self._journal.networks():
             return
         underlay = self._reconciler.underlay()
-        failures = []
-        for network in networks:
-            with self._networks_lock:
-                if self._journal.has(network):
-                    try:
-                        self._membership.publish(spec_of(network), underlay)
-                    except DriverError as error:  # of one network: no reason to be silent in the others
-                        failures.append(error)
-        if failures:
-            raise failures[0]
+        self._each(lambda network: self._membership.publish(spec_of(network), underlay))
 
     def forget_published(self) -> None:
         """What `publish` told may be gone, whatever is known of the store."""

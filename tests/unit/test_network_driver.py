@@ -13,11 +13,14 @@ from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
 from driver.errors import BadRequest, KernelError, NetworkConflict
 from driver.journal import Journal
-from driver.membership import Membership
+from driver.membership import Membership, derived_vni
 from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
 from driver.network_driver import ADDRESS_SPACE, NetworkDriver
 from driver.ports import Ports
 from ipam.model import PoolId
+from store import records
+from store.codec import BadRecord
+from store.interface import ABSENT, Put
 from store.memory import MemoryStore
 from store.records import NetworkSpec
 from tests.unit.ipam_hosts import Cluster
@@ -283,3 +286,17 @@ def test_a_round_of_the_duties_of_many_networks_takes_moments() -> None:
     a.ipam.settle(pools, [])
     assert time.process_time() - began < 0.2
     assert len(journal.networks()) == len(pools)
+
+
+def test_a_damaged_record_of_one_network_keeps_the_host_silent_in_no_other() -> None:
+    store, journal, others = MemoryStore(), Journal(MemoryStore()), cast(Any, Elsewhere())
+    pools = [ip_network("10.9.0.0/24"), ip_network("10.9.1.0/24"), ip_network("10.9.2.0/24")]
+    for pool in pools:
+        spec = replace(SPEC, pools=(pool,), gateways=(pool[1],), vni=derived_vni(pool, 0))
+        journal.put_network(network_of(str(pool[0]), spec, None))
+    assert store.commit(Put(records.network_key(pools[1]), b"not a record", ABSENT))
+    driver = NetworkDriver(journal, Membership(store, "a", "vxlan", str), others, others, Ports(list), others)
+    with pytest.raises(BadRecord):
+        driver.publish()
+    told = [pool for pool in pools if store.get(records.peer_key(pool, "a"))]
+    assert told == [pools[0], pools[2]]
