@@ -23,3 +23,7 @@ class NetworkConflict(DriverError):
 
 class KernelError(DriverError):
     """The kernel refused a change; the message holds the operation and the kernel's words."""
+
+
+class NoUnderlay(KernelError):
+    """The interface to the other hosts is not there, or not ready, yet or any more."""

@@ -12,6 +12,7 @@ iptables speaks to one of two sets of tables, its old ones or nftables. Ours bel
 writes nftables itself has no DOCKER-USER and drops nothing that neither comes from nor goes to a bridge of its own."""
 
 import logging
+import os
 import shlex
 import shutil
 from collections.abc import Collection, Mapping
@@ -56,15 +57,18 @@ def _tools_in_use(version: int) -> list[str]:
     """The iptables commands whose tables may hold rules, the host's default first. None where the host has none: then
     no Engine has rules there either. The old tables are not asked where there are none: asking makes them."""
     default = TOOLS[version]
-    if shutil.which(default) is None:
+    path = shutil.which(default)
+    if path is None:
         return []
-    other = f"{default}-{'nft' if _is_old(default) else 'legacy'}"
-    wanted = shutil.which(other) is not None and (_is_old(default) or old_tables.has_filter(version))
+    is_old = _is_old(default, os.path.realpath(path))
+    other = f"{default}-{'nft' if is_old else 'legacy'}"
+    wanted = shutil.which(other) is not None and (is_old or old_tables.has_filter(version))
     return [default, *([other] if wanted else [])]
 
 
 @cache
-def _is_old(tool: str) -> bool:
+def _is_old(tool: str, program: str) -> bool:
+    """`program` is what the tool is now: an administrator can make it the other one (update-alternatives)."""
     return "legacy" in _call(tool, "--version").stdout
 
 
@@ -96,11 +100,21 @@ def _exchange(tool: str, old: Mapping[str, list[Rule]], wanted: list[Rule]) -> N
 def _our_rules(tool: str) -> dict[str, list[Rule]]:
     """Our rules by chain, without the words that name it; every chain of the table is there."""
     found: dict[str, list[Rule]] = {}
-    for words in map(shlex.split, _run(tool, "-S").splitlines()):
-        chain = found.setdefault(words[1], [])
-        if words[0] == "-A" and COMMENT in words:
-            chain.append(words[2:])
+    for line in _run(tool, "-S").split("\n"):
+        match _words(line):
+            case ["-P" | "-N", chain, *_]:
+                found.setdefault(chain, [])
+            case ["-A", chain, *rule]:
+                found.setdefault(chain, []).extend([rule] if COMMENT in rule else [])
     return found
+
+
+def _words(line: str) -> Rule:
+    """None of what is no whole rule: the comment of somebody's may be of several lines."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def _run(tool: str, *arguments: str, stdin: str = "") -> str:

@@ -48,6 +48,8 @@ def goal(
             for o in BACKENDS[network.backend].objects(network, host, underlay, local.remotes or ()):
                 desired[o.key] = o
             desired |= state_of(network_objects(network, underlay))
+            for end in map(Unreachable, network.pools):
+                desired.setdefault(end.key, end)  # a pool of one block leads to the host that holds it
         for endpoint in local.endpoints:
             link = EndpointLink(endpoint.host_link)
             if link.key in actual:
@@ -72,8 +74,6 @@ def network_objects(network: Network, underlay: Underlay) -> Iterator[Object]:
     yield LinkState(network.device, mtu_of(network, underlay))
     for address in network.host_addresses:
         yield Address(network.device, alone(address))
-    for pool in network.pools:
-        yield Unreachable(pool)
 
 
 def endpoint_objects(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Object]:

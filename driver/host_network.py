@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from driver import offload
 from driver.backends.interface import Underlay
-from driver.errors import KernelError
+from driver.errors import NoUnderlay
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 DEPRECATED, TEMPORARY = 0x20, 0x01  # IFA_F_*
@@ -59,14 +59,14 @@ def underlay(
     defaults = _default_devs(routes, names)
     found = dev or _dev_with(addresses, names, advertised) or next(iter(defaults), None)
     if found is None:
-        raise KernelError("this host has no default route; set FLANNELPY_IFACE to the interface to other hosts")
+        raise NoUnderlay("this host has no default route; set FLANNELPY_IFACE to the interface to other hosts")
     link = next((link for link in links if link.name == found), None)
     if link is None:
-        raise KernelError(f"there is no interface {found}{', which FLANNELPY_IFACE names' if dev else ''}")
+        raise NoUnderlay(f"there is no interface {found}{', which FLANNELPY_IFACE names' if dev else ''}")
     own = [seen for seen in addresses if seen.index == link.index or seen.interface.ip in advertised]
     best = _best_addresses(own, (*advertised, *kept))
     if not best:
-        raise KernelError(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
+        raise NoUnderlay(f"interface {found} has no address; set FLANNELPY_IFACE to the interface to other hosts")
     broken = offload.known_broken(found)
     on_link = _on_link(routes, link.index)
     return Underlay(found, link.mtu, best, advertised or best, on_link, broken, defaults, link.ethernet)

@@ -31,7 +31,8 @@ class Membership:
         fence: Callable[[], Sequence[Check]] = tuple,
     ) -> None:
         """`public_key` gives this host's own, for networks whose backend encrypts; `announced` whether the store is
-        already known to hold a network and a peer of it just so; `fence` goes into what tells where this host is."""
+        already known to hold a network and a peer of it just so; `fence` goes into what tells where this host is, and
+        that it is a peer no more."""
         self._store, self._host, self._default_backend, self._announced = store, host, default_backend, announced
         self._public_key, self._encryption_required, self._fence = public_key, encryption_required, fence
         self._found: set[IPNetwork] = set()  # networks in which the store was seen to have this host
@@ -179,8 +180,11 @@ class Membership:
         raise Contended(f"{key}: somebody else kept writing it; is another host named {self._host}?")
 
     def leave(self, pool: IPNetwork) -> bool:
-        """No longer a peer; not having been one is fine. True when the network's record is gone with the last one."""
-        remove_member(self._store, records.peer_key(pool, self._host))
+        """No longer a peer; not having been one is fine. True when the network's record is gone with the last one.
+
+        Of two machines with one identity, one stays what the other is: a network that is removed on a clone has the
+        original for a peer."""
+        remove_member(self._store, records.peer_key(pool, self._host), self._fence)
         return close_network(self._store, pool)
 
 

@@ -17,7 +17,17 @@ from driver.goal import mtu_of, pool_of, too_narrow
 from driver.journal import Journal
 from driver.kernel import Kernel
 from driver.membership import Membership
-from driver.model import Endpoint, EndpointRequest, JoinAnswer, Network, NetworkRequest, PoolData, PortRequest, mac_of
+from driver.model import (
+    Endpoint,
+    EndpointRequest,
+    JoinAnswer,
+    Network,
+    NetworkRequest,
+    PoolData,
+    PortRequest,
+    Published,
+    mac_of,
+)
 from driver.options import Options
 from driver.plan import Put
 from driver.ports import Ports
@@ -25,7 +35,8 @@ from driver.reconciler import Reconciler
 from driver.remover import Remover
 from driver.state import FastPath
 from store import records
-from store.interface import StoreUnavailable
+from store.codec import BadRecord
+from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
 
 log = logging.getLogger(__name__)
@@ -81,7 +92,8 @@ class NetworkDriver:
             if not request.pools:
                 raise BadRequest(f"the network has no pool; type: {_command(request)}")
             for data in request.pools:
-                self._refuse_second_use(data.pool)
+                self._refuse_other_space(data)
+                self._refuse_second_use(data)
             wanted = options.parse(request.options, any(data.pool.version == 6 for data in request.pools))
             adopted = self._adopted(request)
             try:
@@ -159,13 +171,24 @@ class NetworkDriver:
             self._addresses.disown(network.pools[0])
         self._reconciler.poke()
 
-    def _refuse_second_use(self, pool: IPNetwork) -> None:
-        other = self._journal.network_in(pool)
+    def _refuse_other_space(self, data: PoolData) -> None:
+        """Docker holds a pool before it names it here, in whichever name space; this driver looks into one alone."""
+        if data.address_space == ADDRESS_SPACE and not self._addresses.holders(data.pool):
+            raise BadRequest(
+                f"pool {data.pool} was taken with --ipam-opt network=, which is for networks of other drivers; leave "
+                "it out"
+            )
+
+    def _refuse_second_use(self, data: PoolData) -> None:
+        """A pool of ours is held for the new network by now. One of Docker's own is held by the network that has it,
+        and Docker gives it to one at a time."""
+        other = self._journal.network_in(data.pool)
         if other is None:
             return
-        if self._addresses.holders(pool) > 1:
-            raise NetworkConflict(f"pool {pool} is already used by network {other.id[:12]} on this host")
-        self._delete(other)  # the pool is held for the new network alone: this one is what a crash left
+        spoken_for = other.adopted or data.address_space == ADDRESS_SPACE
+        if self._addresses.holders(data.pool) > spoken_for:
+            raise NetworkConflict(f"pool {data.pool} is already used by network {other.id[:12]} on this host")
+        self._delete(other)  # nobody holds the pool for this one any more: it is what a crash left
 
     def delete_network(self, network_id: str) -> None:
         with self._networks_lock:
@@ -183,44 +206,48 @@ class NetworkDriver:
     def drop_released(self) -> None:
         """Delete the networks whose pools Docker has given back: it removed or never finished them, and does not
         repeat a call that got lost."""
-        for network in self._journal.networks():
-            with self._networks_lock:
-                if self._journal.has(network) and not all(map(self._addresses.holders, network.pools)):
-                    self._delete(network)
+
+        def drop(network: Network) -> None:
+            if not all(map(self._addresses.holders, network.pools)):
+                self._delete(network)
+
+        self._each(drop)
 
     def renew_host_addresses(self) -> None:
         """This host's own address in a pool may be another one after a lost lease, or come late to a full pool."""
+
+        def renew(network: Network) -> None:
+            own = network.host_addresses if network.adopted else self._host_addresses(network)
+            if own != network.host_addresses:
+                self._journal.put_network(replace(network, host_addresses=own))
+                log.warning("own address changed", extra={"pool": network.pools[0], "now": ", ".join(map(str, own))})
+                self._reconciler.poke()
+
+        self._each(renew)
+
+    def _each(self, act: Callable[[Network], None]) -> None:
+        """For each network that is still as it was. What is wrong with one of them, as a damaged record, keeps none of
+        the others back; a store that is away does."""
+        failures = []
         for network in self._journal.networks():
             with self._networks_lock:
-                if network.adopted or not self._journal.has(network):
-                    continue
-                own = self._host_addresses(network)
-                if own != network.host_addresses:
-                    self._journal.put_network(replace(network, host_addresses=own))
-                    log.warning(
-                        "own address changed", extra={"pool": network.pools[0], "now": ", ".join(map(str, own))}
-                    )
-                    self._reconciler.poke()
+                if self._journal.has(network):
+                    try:
+                        act(network)
+                    except (DriverError, BadRecord, Contended) as error:
+                        failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _host_addresses(self, network: Network) -> tuple[IPAddress, ...]:
         return tuple(a for pool in network.pools if (a := self._addresses.host_address(pool)) is not None)
 
     def publish(self) -> None:
         """Tell the other hosts of every network where this one is reached now."""
-        networks = self._journal.networks()
-        if not networks:
+        if not self._journal.networks():
             return
         underlay = self._reconciler.underlay()
-        failures = []
-        for network in networks:
-            with self._networks_lock:
-                if self._journal.has(network):
-                    try:
-                        self._membership.publish(spec_of(network), underlay)
-                    except DriverError as error:  # of one network: no reason to be silent in the others
-                        failures.append(error)
-        if failures:
-            raise failures[0]
+        self._each(lambda network: self._membership.publish(spec_of(network), underlay))
 
     def forget_published(self) -> None:
         """What `publish` told may be gone, whatever is known of the store."""
@@ -285,7 +312,7 @@ class NetworkDriver:
         self.withdraw_ports(network_id, endpoint_id)
         if not ports:
             return
-        published = self._ports.take(endpoint, ports)
+        published = self._taken(endpoint, ports)
         try:
             self._journal.set_published(endpoint_id, published)
             self._reconciler.settle(BACKENDS[network.backend].devices(network))
@@ -293,6 +320,25 @@ class NetworkDriver:
             self.withdraw_ports(network_id, endpoint_id)
             raise
         log.info("ports published", extra={"endpoint": endpoint_id[:12], "ports": " ".join(map(str, published))})
+
+    def _taken(self, endpoint: Endpoint, ports: Sequence[PortRequest]) -> tuple[Published, ...]:
+        try:
+            return self._ports.take(endpoint, ports)
+        except NetworkConflict:
+            if not self._evict_lost():
+                raise
+            return self._ports.take(endpoint, ports)
+
+    def _evict_lost(self) -> bool:
+        """Whether a port was held for somebody who has no link any more: a dockerd that has not yet used this driver
+        when it cleans up, as after a loss of power, does not tell of endpoints that are gone."""
+        with self._open_kernel() as kernel:
+            links = set(kernel.links_of("veth"))
+        lost = [e for e in self._journal.all_endpoints() if e.published and e.host_link not in links]
+        for old in lost:
+            log.warning("endpoint left behind", extra={"endpoint": old.id[:12], "port": old.published[0]})
+            self.delete_endpoint(old.network_id, old.id)
+        return bool(lost)
 
     def withdraw_ports(self, network_id: str, endpoint_id: str) -> None:
         for endpoint in self._journal.endpoints(network_id):

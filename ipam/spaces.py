@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
-from ipam.errors import BadRequest, not_in_use
+from ipam.errors import BadRequest, PoolConflict, not_in_use
 from ipam.ipam import Ipam
 from ipam.journal import Held, Lease
 from ipam.ledger import each_by_itself
@@ -24,9 +24,17 @@ SpacedPool = tuple[str, IPNetwork]
 class Spaces:
     """The IPAM driver for all spaces. Safe for many threads."""
 
-    def __init__(self, default: Ipam, known: Collection[str], make: Callable[[str], Ipam]) -> None:
-        """`known` are the spaces of which this host's journal tells; `make` builds the manager of one."""
-        self._make, self._lock, self._choosing = make, threading.Lock(), threading.Lock()
+    def __init__(
+        self,
+        default: Ipam,
+        known: Collection[str],
+        make: Callable[[str], Ipam],
+        routed: Callable[[IPNetwork], bool] = lambda _: False,
+    ) -> None:
+        """`known` are the spaces of which this host's journal tells; `make` builds the manager of one; `routed` tells
+        whether our own network driver has a network in a pool on this host."""
+        self._make, self._routed = make, routed
+        self._lock, self._choosing = threading.Lock(), threading.Lock()
         self._managers = {"": default, **{name: make(name) for name in known}}
 
     def _manager(self, space: str) -> Ipam:
@@ -47,6 +55,11 @@ class Spaces:
             raise BadRequest(
                 f"--ipam-opt {OPTION}={space[:80]}: must be 1 to 63 letters, digits and ._-, beginning with a letter "
                 "or digit"
+            )
+        if space and request.pool is not None and self._routed(request.pool):
+            raise PoolConflict(
+                f"pool {request.pool} is a network of flannelpy's own driver on this host, for which --ipam-opt "
+                f"{OPTION}= is not; leave it out, or choose another --subnet"
             )
         rest = {name: value for name, value in request.options.items() if name != OPTION}
         # One after the other: two spaces must not choose the same pool on one host.

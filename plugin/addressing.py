@@ -46,6 +46,9 @@ def assemble_addressing(
     def in_use() -> list[IPNetwork]:
         return [*occupied.prefixes(), *others(), *spaces.pools()]
 
+    def routed(pool: IPNetwork) -> bool:
+        return networks.network_in(pool) is not None
+
     def manager(space: str) -> Ipam:
         seen = spaced(space)
         pools = Pools(seen, settings.host, plan, tenancy, in_use)
@@ -55,11 +58,11 @@ def assemble_addressing(
             Commons(seen, pools, tenancy),
             Lending(seen, settings.host, tenancy),
             tenancy,
-            routed=lambda pool: not space and networks.network_in(pool) is not None,
+            routed=lambda pool: not space and routed(pool),
             changed=lambda pool: mirror.changed((space, pool)),
         )
 
     own = manager("")
-    spaces = Spaces(own, {key.split("/")[1] for key in local.read(SPACES).entries}, manager)
+    spaces = Spaces(own, {key.split("/")[1] for key in local.read(SPACES).entries}, manager, routed)
     mirror = Mirror(spaced, settings.host, spaces.given, spaces.leases)
     return Addressing(own, spaces, mirror)

@@ -33,12 +33,13 @@ STATUS: dict[type[Exception], int] = {
     driver.NoSuchEndpoint: 410,
     driver.NetworkConflict: 409,
     driver.KernelError: 500,
+    driver.NoUnderlay: 503,
     StoreUnavailable: 503,  # StoreForbidden with it
     Contended: 503,
     EngineUnavailable: 503,
 }
 # The same request may be granted later: by itself, or when all is well again.
-PASSING = (StoreUnavailable, Contended, EngineUnavailable, NoAnswer, Emptied)
+PASSING = (StoreUnavailable, Contended, EngineUnavailable, NoAnswer, Emptied, driver.NoUnderlay)
 
 
 def register(app: Flask) -> None:

@@ -70,11 +70,11 @@ def close_if_empty(store: Store, shared: Shared[R], also: Callable[[R], Sequence
     raise Contended(f"{shared.key}: other hosts kept changing it; try again")
 
 
-def remove_member(store: Store, key: str) -> None:
-    """Take away a member that only the caller writes; one already gone is fine."""
+def remove_member(store: Store, key: str, fence: Callable[[], Sequence[Check]] = tuple) -> None:
+    """Take away a member that only the caller writes, if what `fence` gives still stands; one already gone is fine."""
     for _ in range(ATTEMPTS):
         entry = store.get(key)
-        if entry is None or store.commit(Delete(key, entry.version)):
+        if entry is None or store.commit(*fence(), Delete(key, entry.version)):
             return
     raise Contended(f"{key}: somebody else kept writing it")
 

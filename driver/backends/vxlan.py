@@ -3,7 +3,8 @@
 A packet for a remote container meets the route of its block, whose next hop is the block's own first address, `onlink`
 on the VXLAN device. The permanent neighbour entry turns that next hop into the remote host's VTEP MAC, the FDB entry
 turns the MAC into the remote host's underlay address. The next hop is only a name for the VTEP: no packet carries it,
-so a container may have that address. Learning is off and nothing is ever flooded.
+so a container may have that address. A block of one address, as a borrowed one is, may be the first of a larger block
+that another host holds; so its next hop is an address that no pool has. Learning is off and nothing is ever flooded.
 
 With direct routing, the blocks of a host on the same link have plain routes through its address. Both hosts must find
 the other on their link, each by what the other publishes: were one to answer through the tunnel what came without it,
@@ -11,14 +12,17 @@ strict reverse-path filters on the way would drop it."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
+from ipaddress import ip_network
 
 from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote, Underlay, no_common_family
 from driver.entries import Fdb, Neighbour, Route
 from driver.model import Network, mac_of
 from driver.state import NoChecksumOffload, Object, VxlanLink
-from store.ip import IPAddress
+from store.ip import IPAddress, IPNetwork
 
 OVERHEAD = {4: 50, 6: 70}  # outer IP 20/40, UDP 8, VXLAN 8, inner Ethernet 14
+# Where the next hops to single addresses are: as far from each other as these, but for the first bits.
+APART = {4: ip_network("240.0.0.0/4"), 6: ip_network("fe80::/10")}
 
 
 class Vxlan:
@@ -80,12 +84,20 @@ def _reaching(
         mac = vtep_mac(other.host, vni)
         found.append(Fdb(dev, mac, remote))
         for block in tunnelled:
-            hop = block.network_address
+            hop = _next_hop(block)
             found.append(Neighbour(dev, hop, mac))
             found.append(Route(dev, block, hop, source.get(block.version), onlink=True))
         return tuple(found)
 
     return objects
+
+
+def _next_hop(block: IPNetwork) -> IPAddress:
+    first = block.network_address
+    if block.prefixlen < block.max_prefixlen:
+        return first
+    apart = APART[block.version]
+    return apart[int(first) % apart.num_addresses]
 
 
 def _direct(underlay: Underlay, other: Remote) -> dict[int, IPAddress]:

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -94,8 +94,8 @@ def test_another_own_address_and_mac_make_no_new_device(two_hosts: Hosts, versio
     assert a.ip("-o", "link", "show", "fl.7").split(":")[0] == index
 
 
-def between(host: NamespaceHost, number: int, other: Remote, *, direct: bool = False) -> State:
-    local = LocalNetwork(replace(network(number, "vxlan"), direct_routing=direct), (), (other,))
+def between(host: NamespaceHost, number: int, *others: Remote, direct: bool = False) -> State:
+    local = LocalNetwork(replace(network(number, "vxlan"), direct_routing=direct), (), others)
     return goal(f"h{number}", host.kernel.underlay(None, ()), [local], host.kernel.read())
 
 
@@ -120,6 +120,22 @@ def test_hosts_follow_an_underlay_that_has_another_address(two_hosts: Hosts) -> 
     assert a.pings(BLOCKS[1][0][1])
     assert b.pings(BLOCKS[0][1][1])
     assert "dst 192.0.2.77" in a.run("bridge", "fdb", "show", "dev", "fl.7").stdout
+
+
+def test_a_borrowed_address_is_reached_and_one_that_begins_a_block_takes_nothing_of_the_block(two_hosts: Hosts) -> None:
+    a, b = two_hosts
+    borrowed = ip_network("10.240.3.7/32"), ip_network("fd77::307/128")
+    seen = [as_remote(number, host.kernel.underlay(None, ())) for number, host in enumerate(two_hosts)]
+    seen[1] = replace(seen[1], blocks=(*seen[1].blocks, *borrowed))
+    firsts = tuple(ip_network(block.network_address) for block in BLOCKS[1])
+    gone = Remote("h2", (ip_address("192.0.2.9"), ip_address("fd00:1::9")), firsts)
+    settle(b, between(b, 1, seen[0]))
+    for lone in borrowed:
+        b.ip("addr", "add", str(lone), "dev", "lo")
+    settle(a, between(a, 0, seen[1], gone))
+    assert settle(a, between(a, 0, seen[1], gone)) == []
+    for address in (*(block[1] for block in BLOCKS[1]), *(lone[0] for lone in borrowed)):
+        assert a.pings(address)
 
 
 def test_hosts_with_ipv6_alone_tunnel_over_it(two_hosts: Hosts) -> None:

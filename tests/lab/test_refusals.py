@@ -117,9 +117,10 @@ def test_an_ipv6_pool_belongs_to_one_network(cluster: Cluster) -> None:
 def test_a_pool_is_used_by_one_network_of_a_host(cluster: Cluster) -> None:
     host = cluster.hosts[0]
     host.docker("network", "create", *FLANNELPY, *SUBNET, "web")
-    said = host.docker_refused("network", "create", *FLANNELPY, *SUBNET, "again")
-    assert "pool 10.240.0.0/18 is already used by network" in said
     container = cluster.run(host, "one", "web")
+    for driver in (FLANNELPY, FLANNELPY[:2]):  # Docker's own IPAM does not know that the pool is ours
+        said = host.docker_refused("network", "create", *driver, *SUBNET, "again")
+        assert "pool 10.240.0.0/18 is already used by network" in said
     assert container.unreached([container.address, "10.240.0.1"]) == []
     host.docker("network", "create", *FLANNELPY, "--subnet", "10.242.0.0/18", "again")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from driver.backends import BACKENDS
 from driver.backends.interface import Remote, Underlay
 from driver.backends.vxlan import vtep_mac
-from driver.entries import Entry
+from driver.entries import Entry, Neighbour, Route
 from driver.goal import LocalNetwork, goal, too_narrow
 from driver.model import Endpoint, Network
 from driver.plan import plan
@@ -83,6 +83,17 @@ def test_vxlan_one_fdb_entry_per_host_one_neighbour_and_route_per_block() -> Non
         "route unreachable 10.240.0.0/18",
         "route unreachable fd77::/64",
     ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_for_a_block_does_not_go_to_the_host_that_borrowed_its_first_address(order: int) -> None:
+    """That may die, and the block's holder go on."""
+    first = (ip_network("10.240.2.0/32"), ip_network("10.240.2.1/32"), ip_network("fd77::200/128"))
+    remotes = (OTHER, replace(OTHER, host="h3", blocks=first))[::order]
+    found = goal("h1", UNDERLAY, [LocalNetwork(NET, (), remotes)], {}).values()
+    macs = {o.address: o.mac for o in found if isinstance(o, Neighbour)}
+    ways = {o.destination: macs[o.via] for o in found if isinstance(o, Route) and o.via}
+    assert ways == {block: vtep_mac(remote.host, 7) for remote in remotes for block in remote.blocks}
 
 
 LINK = (ip_network("192.0.2.0/24"), ip_network("fd00:1::/64"))
@@ -245,6 +256,17 @@ def test_what_is_not_known_stays_as_it_is(backend: str, unknown: str) -> None:
     remotes = None if unknown == "peers" else ()
     after = goal("h1", None if unknown == "underlay" else UNDERLAY, [LocalNetwork(network, (), remotes)], before)
     assert after == before
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pool_that_is_one_block_leads_to_the_host_that_holds_it(backend: str) -> None:
+    network = replace(NET, backend=backend, pools=OTHER.blocks, host_addresses=())
+    other = replace(OTHER, public_key=b64encode(bytes(32)).decode())
+    found = goal("h1", UNDERLAY, [LocalNetwork(network, (), (other,))], {})
+    assert {o.destination for o in found.values() if isinstance(o, Route)} == set(network.pools)
+    assert goal("h1", UNDERLAY, [LocalNetwork(network, (), None)], found) == found
+    alone = goal("h1", UNDERLAY, [LocalNetwork(network, (), ())], found)
+    assert [str(o) for o in alone.values() if o.rank == 4] == [f"route unreachable {pool}" for pool in network.pools]
 
 
 def test_a_network_is_set_up_before_the_other_hosts_are_known() -> None:

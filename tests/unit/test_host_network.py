@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from driver.errors import KernelError
+from driver.errors import NoUnderlay
 from driver.host_network import AddressSeen, HostRoute, LinkSeen, underlay
 
 ETH0, BR0, YOUNGER = 2, 3, 9
@@ -20,8 +20,16 @@ def default(index: int | None, metric: int = 0, everywhere: str = "0.0.0.0/0") -
 
 def test_a_default_route_whose_link_is_younger_than_the_look_at_links_is_as_none() -> None:
     assert underlay(LINKS, ADDRESSES, [default(YOUNGER), default(ETH0, metric=100)], None, ()).dev == "eth0"
-    with pytest.raises(KernelError, match="no default route"):
+    with pytest.raises(NoUnderlay, match="no default route"):
         underlay(LINKS, ADDRESSES, [default(YOUNGER), default(None)], None, ())
+
+
+@pytest.mark.parametrize(
+    ("links", "why"), [([], "there is no interface eth0"), (LINKS, "interface eth0 has no address")]
+)
+def test_an_interface_that_is_not_ready_at_boot_may_come(links: list[LinkSeen], why: str) -> None:
+    with pytest.raises(NoUnderlay, match=why):
+        underlay(links, [], [], "eth0", ())
 
 
 def test_every_default_route_leads_to_the_world_and_the_preferred_one_to_the_other_hosts() -> None:

@@ -747,7 +747,11 @@ def test_networks_of_their_own_name_may_have_the_same_pool(cluster: Cluster, a: 
         commons, lending = Commons(seen, pools, a.tenancy), Lending(seen, "a", a.tenancy)
         return Ipam(journal, pools, commons, lending, a.tenancy, lambda _: False)
 
-    spaces = Spaces(a.ipam, [], manager)
+    network = ip_network("10.8.0.0/24")
+    spaces = Spaces(a.ipam, [], manager, lambda pool: pool == network)
+    spaces.release_pool(spaces.request_pool(PoolRequest(network, None))[0])
+    with pytest.raises(PoolConflict, match="is a network of flannelpy's own driver on this host"):
+        spaces.request_pool(PoolRequest(network, None, {"network": "lan"}))
     ids = []
     for options in ({}, {"network": "lan"}, {"network": "dmz", "block": "26"}):
         pool_id, _ = spaces.request_pool(PoolRequest(ip_network("10.9.0.0/24"), None, options))

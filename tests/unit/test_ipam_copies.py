@@ -2,7 +2,6 @@
 
 import pytest
 
-from driver.backends.interface import Underlay
 from driver.membership import Membership
 from ipam.copies import STILL
 from ipam.model import PoolId
@@ -164,18 +163,31 @@ def test_a_copy_does_not_offer_what_its_original_borrowed(cluster: Cluster, a: H
     assert b"true" not in loan.value  # idle
 
 
+def membership(host: Host) -> Membership:
+    return Membership(host.line, "a", "vxlan", str, fence=lambda: [host.tenancy.check()])
+
+
 def test_a_copy_does_not_tell_where_it_is(cluster: Cluster, a: Host) -> None:
     a.create()
     copy = copy_of(a)
     beats(a, 1)
     spec = join(a.line, "a", WEB)
-
-    def publish(host: Host, where: Underlay) -> None:
-        Membership(host.line, "a", "vxlan", str, fence=lambda: [host.tenancy.check()]).publish(spec, where)
-
     before = backup(cluster.store)
     with pytest.raises(LeaseLapsed):
-        publish(copy, THERE)
+        membership(copy).publish(spec, THERE)
     assert backup(cluster.store) == before
-    publish(a, THERE)
+    membership(a).publish(spec, THERE)
     assert backup(cluster.store) != before
+
+
+def test_a_network_that_is_removed_on_a_copy_keeps_the_original_for_a_peer(cluster: Cluster, a: Host) -> None:
+    a.create()
+    copy = copy_of(a)
+    beats(a, 1)
+    join(a.line, "a", WEB)
+    before = backup(cluster.store)
+    with pytest.raises(LeaseLapsed):
+        membership(copy).leave(WEB)
+    assert backup(cluster.store) == before
+    membership(a).leave(WEB)
+    assert records.peer_key(WEB, "a") not in backup(cluster.store)

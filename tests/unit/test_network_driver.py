@@ -13,11 +13,14 @@ from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
 from driver.errors import BadRequest, KernelError, NetworkConflict
 from driver.journal import Journal
-from driver.membership import Membership
+from driver.membership import Membership, derived_vni
 from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
 from driver.network_driver import ADDRESS_SPACE, NetworkDriver
 from driver.ports import Ports
 from ipam.model import PoolId
+from store import records
+from store.codec import BadRecord
+from store.interface import ABSENT, Put
 from store.memory import MemoryStore
 from store.records import NetworkSpec
 from tests.unit.ipam_hosts import Cluster
@@ -50,8 +53,19 @@ def test_nothing_of_it_is_lost_on_the_way_to_this_hosts_record_and_back() -> Non
 class Elsewhere:
     """What a driver has beside it here: it notes what would be looked at and removed."""
 
+    mtu = HERE.mtu
+
     def __init__(self) -> None:
-        self.looks, self.removed = 0, list[str]()
+        self.looks, self.removed, self.links = 0, list[str](), set[str]()
+
+    def underlay(self) -> Underlay:
+        return replace(HERE, mtu=self.mtu)
+
+    def foreign_tunnels(self) -> set[tuple[int, int]]:
+        return set()
+
+    def links_of(self, kind: str) -> Collection[str]:
+        return self.links
 
     def settle(self, about: Collection[str]) -> None:
         pass
@@ -86,19 +100,34 @@ def test_a_published_port_ends_with_whichever_call_comes_first(end: str) -> None
     ports.release(second.id)
 
 
+def test_a_port_of_a_container_that_was_lost_with_docker_is_free_and_one_that_runs_keeps_it() -> None:
+    journal, elsewhere = Journal(MemoryStore()), Elsewhere()
+    others = cast(Any, elsewhere)
+    driver = NetworkDriver(journal, others, others, others, Ports(list), others, lambda: nullcontext(others))
+    journal.put_network(network_of("n", replace(SPEC, internal=False), None))
+    first, second, third = (Endpoint(name, "n", (ip_address("10.240.1.5"),), "02:00:00:00:00:05") for name in "efg")
+    for endpoint in (first, second, third):
+        journal.put_endpoint(endpoint)
+    elsewhere.links = {first.host_link}
+    driver.publish_ports("n", first.id, [PortRequest(17, 53, ip_address("127.0.0.1"), 0, 0)])
+    [published] = journal.endpoint("n", first.id).published
+    again = [PortRequest(17, 53, published.host_address, published.host_port, published.host_port)]
+    with pytest.raises(NetworkConflict, match="is taken"):
+        driver.publish_ports("n", second.id, again)
+    assert journal.endpoint("n", first.id).published == (published,)
+    elsewhere.links = {second.host_link}
+    driver.publish_ports("n", second.id, again)
+    assert journal.endpoint("n", second.id).published == (published,)
+    assert journal.all_endpoints() == [journal.endpoint("n", second.id), third]  # which never had a port
+    assert elsewhere.removed == [first.host_link]
+    driver.withdraw_ports("n", second.id)
+
+
 class BrokenKernel(Elsewhere):
     """Takes nothing."""
 
-    mtu = HERE.mtu
-
-    def underlay(self) -> Underlay:
-        return replace(HERE, mtu=self.mtu)
-
     def settle(self, about: Collection[str]) -> None:
         raise KernelError("no")
-
-    def foreign_tunnels(self) -> set[tuple[int, int]]:
-        return set()
 
 
 def test_the_command_in_a_refusal_has_all_that_was_typed() -> None:
@@ -153,13 +182,76 @@ def test_a_create_that_fails_in_the_kernel_reserves_nothing(others_use_it: bool)
     assert b.give(b.create(pool), str(aux)).ip == aux
 
 
+class OneHost:
+    """Its driver and its addresses, as Docker asks them for networks of one pool."""
+
+    def __init__(self) -> None:
+        self.ipam, self.journal, kernel = Cluster().host("a"), Journal(MemoryStore()), cast(Any, Elsewhere())
+        membership = Membership(self.ipam.cluster.store, "a", "vxlan", str)
+        beside = (membership, self.ipam.ipam, kernel, Ports(list), kernel, lambda: nullcontext(kernel))
+        self.driver = NetworkDriver(self.journal, *beside)
+
+    def create(self, name: str, space: str) -> None:
+        """Docker's own IPAM knows nothing of pools that are ours."""
+        held = self.ipam.create(SPEC.pools[0]) if space == ADDRESS_SPACE else None
+        data = PoolData(SPEC.pools[0], ip_interface("10.240.0.1/18"), space)
+        try:
+            self.driver.create_network(NetworkRequest(name, (data,)))
+        except NetworkConflict:
+            if held:
+                self.ipam.ipam.release_pool(held)
+            raise
+
+    def networks(self) -> list[str]:
+        return [network.id for network in self.journal.networks()]
+
+
+@pytest.mark.parametrize("space", [ADDRESS_SPACE, "LocalDefault"])
+def test_a_network_outlives_a_create_that_names_its_pool(space: str) -> None:
+    """Also one without `--ipam-driver`, which somebody has forgotten to type."""
+    one = OneHost()
+    one.create("lives", ADDRESS_SPACE)
+    one.journal.put_endpoint(Endpoint("e", "lives", (ip_address("10.240.1.5"),), "02:00:00:00:00:05"))
+    for _ in range(2):
+        with pytest.raises(NetworkConflict, match=r"pool 10.240.0.0/18 is already used by network lives on this host"):
+            one.create("mistyped", space)
+    assert one.networks() == ["lives"]
+    assert one.journal.endpoints("lives")
+    assert one.ipam.ipam.holders(SPEC.pools[0]) == 1
+
+
+def test_a_pool_of_another_name_space_is_refused() -> None:
+    """Else the network would be there until somebody sees that nobody holds its pool."""
+    one = OneHost()
+    data = PoolData(SPEC.pools[0], ip_interface("10.240.0.1/18"), ADDRESS_SPACE)
+    with pytest.raises(BadRequest, match="--ipam-opt network=, which is for networks of other drivers"):
+        one.driver.create_network(NetworkRequest("n", (data,)))
+    assert one.networks() == []
+
+
+@pytest.mark.parametrize(
+    ("former", "new"),
+    [(ADDRESS_SPACE, ADDRESS_SPACE), (ADDRESS_SPACE, "LocalDefault"), ("LocalDefault", "LocalDefault")],
+)
+def test_a_network_that_docker_has_no_more_makes_room(former: str, new: str) -> None:
+    """Docker has removed it while nobody heard its DeleteNetwork."""
+    one = OneHost()
+    one.create("gone", former)
+    if former == ADDRESS_SPACE:
+        one.ipam.ipam.release_pool(PoolId(SPEC.pools[0]))
+    one.create("new", new)
+    assert one.networks() == ["new"]
+
+
 def test_where_the_underlay_is_too_narrow_for_ipv6_neither_network_nor_container_is_made() -> None:
     cluster, kernel = Cluster(), BrokenKernel()
     kernel.mtu = 1300
     a, others, journal = cluster.host("a"), cast(Any, kernel), Journal(MemoryStore())
     membership = Membership(cluster.store, "a", "vxlan", str)
     driver = NetworkDriver(journal, membership, a.ipam, others, Ports(list), others, lambda: nullcontext(others))
-    pool, before = ip_network("fd77::/64"), cluster.held_keys()
+    pool = ip_network("fd77::/64")
+    a.create(pool)
+    before = cluster.held_keys()
     data = PoolData(pool, ip_interface("fd77::1/64"), ADDRESS_SPACE)
     said = "network fd77::/64: the MTU of eth0 is 1300, which leaves 1250 .* and IPv6 needs 1280"
     with pytest.raises(BadRequest, match=said):
@@ -194,3 +286,17 @@ def test_a_round_of_the_duties_of_many_networks_takes_moments() -> None:
     a.ipam.settle(pools, [])
     assert time.process_time() - began < 0.2
     assert len(journal.networks()) == len(pools)
+
+
+def test_a_damaged_record_of_one_network_keeps_the_host_silent_in_no_other() -> None:
+    store, journal, others = MemoryStore(), Journal(MemoryStore()), cast(Any, Elsewhere())
+    pools = [ip_network("10.9.0.0/24"), ip_network("10.9.1.0/24"), ip_network("10.9.2.0/24")]
+    for pool in pools:
+        spec = replace(SPEC, pools=(pool,), gateways=(pool[1],), vni=derived_vni(pool, 0))
+        journal.put_network(network_of(str(pool[0]), spec, None))
+    assert store.commit(Put(records.network_key(pools[1]), b"not a record", ABSENT))
+    driver = NetworkDriver(journal, Membership(store, "a", "vxlan", str), others, others, Ports(list), others)
+    with pytest.raises(BadRecord):
+        driver.publish()
+    told = [pool for pool in pools if store.get(records.peer_key(pool, "a"))]
+    assert told == [pools[0], pools[2]]

@@ -9,6 +9,7 @@ import pytest
 
 from cluster.engine import Unstarted
 from driver import errors as driver_errors
+from driver.errors import NoUnderlay
 from ipam import errors as ipam_errors
 from ipam.lending import NoAnswer
 from ipam.tenancy import LeaseLapsed, StoreForgot
@@ -366,6 +367,7 @@ def test_errors_of_our_code_reach_docker_as_their_sentence(plugin: Plugin, kind:
         StoreForgot("the store has lost what it knew"),
         Contended("other hosts kept changing it"),
         NoAnswer("that host did not answer"),
+        NoUnderlay("there is no interface eth1"),
     ],
 )
 def test_a_refusal_that_passes_is_told_as_such_in_the_words_that_are_looked_for(
