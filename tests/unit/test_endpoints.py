@@ -56,18 +56,21 @@ class Engine:
         self.away = False
         self.asked: list[str] = []
         self.hanging: dict[str, threading.Event] = {}  # containers about which there is no answer until it is set
+        self.meanwhile: Callable[[], None] = lambda: None  # what happens while a list is on its way
 
     def running(self) -> dict[str, Glance]:
         if self.away:
             raise EngineUnavailable("no Engine")
-        seen = self.containers.items()
+        seen = list(self.containers.items())
+        self.meanwhile()
         return {key: Glance(frozenset({one.name}), frozenset(e.id for e in one.endpoints)) for key, one in seen}
 
     def container(self, container_id: str) -> EngineContainer | None:
         self.asked.append(container_id)
         if container_id in self.hanging and not self.hanging[container_id].wait(0.3):
             raise EngineUnavailable("no answer")
-        self.running()
+        if self.away:
+            raise EngineUnavailable("no Engine")
         return self.containers.get(container_id)
 
 
@@ -324,6 +327,27 @@ def test_what_an_event_that_docker_dropped_told_is_found_by_looking(
             lambda: {(r.name, key[-2:]) for key, r in host.told().items()} == {(now.name, e.id) for e in now.endpoints}
         )
         assert host.engine.asked == ["c1", "c1"]
+
+
+def test_a_container_that_is_started_again_while_a_list_without_it_is_on_its_way_stays_told(store: AwayStore) -> None:
+    host = Host(store, Engine(container("e1")))
+    host.journal.put_network(network())
+    host.journal.put_endpoint(endpoint())
+    with running(host):
+        until(lambda: host.told() == {KEY: SHOP})
+
+        def start() -> None:
+            host.engine.meanwhile, asked = lambda: None, len(host.engine.asked)
+            host.engine.containers["c1"] = container("e1")
+            host.happened("start")
+            until(lambda: len(host.engine.asked) > asked and not host.endpoints._in_question)
+
+        del host.engine.containers["c1"]
+        host.engine.meanwhile = start
+        host.endpoints.resync()
+        until(lambda: "c1" in host.engine.containers)
+        time.sleep(0.2)  # to write what is known then
+        assert host.told() == {KEY: SHOP}
 
 
 def test_a_container_that_came_while_nobody_heard_is_asked_about_and_one_without_a_network_is_not(
