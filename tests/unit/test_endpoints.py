@@ -462,10 +462,10 @@ def test_keys_that_name_no_pool_are_nobodys() -> None:
     assert not records.pools_of(odd)
 
 
-def test_a_key_that_names_no_pool_keeps_no_host_from_being_given_up(store: AwayStore) -> None:
+@pytest.mark.parametrize("odd", ["pools/x/pool", "endpoints/x", records.pool_key(DB), records.network_key(DB)])
+def test_an_odd_key_or_a_damaged_record_keeps_no_host_from_being_given_up(store: AwayStore, odd: str) -> None:
     store.commit(
-        Put("pools/x/pool", b"{}", ABSENT),
-        Put("endpoints/x", b"{}", ABSENT),
+        Put(odd, b"{", ABSENT),
         Put(records.host_key(THERE), encode(records.Host("two")), ABSENT),
     )
     entry = store.get(records.host_key(THERE))
