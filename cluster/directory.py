@@ -18,13 +18,22 @@ BATCH = 30  # records in one commit, each of a kilobyte or two
 
 
 class Directory:
-    def __init__(self, store: Store, kept: Store, host: str, listeners: Sequence[Callable[[Set[str]], object]]) -> None:
-        """`kept` is a file of this host's. A listener is told on which hosts something changed."""
-        self._store, self._kept, self._host, self._listeners = store, Prefixed(kept, SEEN), host, listeners
+    def __init__(
+        self,
+        store: Store,
+        kept: Store,
+        host: str,
+        trusts: Callable[[], bool],
+        listeners: Sequence[Callable[[Set[str]], object]],
+    ) -> None:
+        """`kept` is a file of this host's. `trusts` tells whether what the store does not show is not there. A listener
+        is told on which hosts something changed."""
+        self._store, self._kept, self._host = store, Prefixed(kept, SEEN), host
+        self._trusts, self._listeners = trusts, listeners
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
         before = self._decoded(self._kept.read(records.ENDPOINTS).entries)
         self._endpoints = self._saved = MappingProxyType(before)
-        self._unconfirmed: Set[str] = self._endpoints.keys()  # known from before a restart alone
+        self._doubted: Set[str] = frozenset()  # known, and not shown by a store that has forgotten
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
         self.start, self.stop = self._following.start, self._following.stop
 
@@ -55,18 +64,29 @@ class Directory:
         return Put(key, encode(endpoint), version) if endpoint else Delete(key, version)
 
     def _believes(self, entries: Mapping[str, Entry]) -> bool:
-        """Nothing at all may mean that the store hides its keys from this token: then our own record is hidden, too."""
-        return bool(entries or not self._endpoints or self._store.get(records.host_key(self._host)))
+        """Nothing at all may mean that the store hides its keys from this token: then our own record is hidden, too.
+
+        What is missing in it goes, unless the store has forgotten: there each host tells again what it has."""
+        if not entries and self._endpoints and not self._store.get(records.host_key(self._host)):
+            return False
+        missing = self._endpoints.keys() - entries.keys()
+        self._doubted = missing if missing and not self._trusts() else frozenset()
+        if gone := missing - self._doubted:
+            self._replace(gone, {})
+        return True
 
     def _take(self, changes: Changes) -> None:
-        standing = self._following.entries() or {}
-        touched = changes.keys() | (self._unconfirmed - standing.keys())  # of the latter no change tells
+        there = {key: entry for key, entry in changes.items() if entry is not None}
+        self._doubted -= there.keys()
+        self._replace(changes.keys() - self._doubted, there)
+
+    def _replace(self, keys: Set[str], entries: Mapping[str, Entry]) -> None:
+        """What is known of these keys by what stands there now."""
         endpoints = dict(self._endpoints)
-        for key in touched:
+        for key in keys:
             endpoints.pop(key, None)
-        endpoints |= self._decoded({key: entry for key, entry in changes.items() if entry is not None})
-        self._endpoints, self._unconfirmed = MappingProxyType(endpoints), frozenset()
-        hosts = {records.host_of_endpoint(key) for key in touched}
+        self._endpoints = MappingProxyType(endpoints | self._decoded(entries))
+        hosts = {records.host_of_endpoint(key) for key in keys}
         for listener in self._listeners:
             listener(hosts)
 

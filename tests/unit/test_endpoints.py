@@ -90,9 +90,9 @@ class Host:
 
     def __init__(self, store: AwayStore, engine: Engine, local: MemoryStore | None = None) -> None:
         self.local = local or MemoryStore()
-        self.store, self.engine = store, engine
+        self.store, self.engine, self.trusts = store, engine, True
         self.journal = Journal(self.local, lambda: self.endpoints.poke())
-        self.directory = Directory(store, self.local, HERE, [lambda hosts: self.endpoints.poke()])
+        self.directory = Directory(store, self.local, HERE, lambda: self.trusts, [lambda hosts: self.endpoints.poke()])
         self.endpoints = Endpoints(
             engine,
             self.journal,
@@ -420,6 +420,27 @@ def test_a_store_that_hides_everything_removes_no_name(store: AwayStore) -> None
         store.commit(*(Delete(key, version) for key, version in hidden))
         time.sleep(0.3)
         assert set(host.directory.endpoints()) == {theirs}
+
+
+def test_a_store_that_has_forgotten_takes_no_name_before_the_hosts_have_told_it_again(store: AwayStore) -> None:
+    theirs, gone = records.endpoint_key(WEB, THERE, "e8"), records.endpoint_key(WEB, THERE, "e9")
+    store.commit(Put(theirs, encode(SHOP), ABSENT), Put(gone, encode(SHOP), ABSENT))
+    host, other = Host(store, Engine()), Announcing(store, THERE)
+    with running(host):
+        until(lambda: set(host.directory.endpoints()) == {theirs, gone})
+        host.trusts = False
+        standing = {**store.read(records.ENDPOINTS).entries, **store.read("feed/").entries}
+        store.commit(*(Delete(key, entry.version) for key, entry in standing.items()))
+        until(lambda: host.directory.entries_of(THERE) == {})
+        assert set(host.directory.endpoints()) == {theirs, gone}
+        other.commit(Put(theirs, encode(SHOP), ABSENT))
+        until(lambda: set(host.directory.entries_of(THERE) or ()) == {theirs})
+        entry = store.get(theirs)
+        assert entry is not None
+        other.commit(Delete(theirs, entry.version))  # its container ends
+        until(lambda: set(host.directory.endpoints()) == {gone})
+        host.trusts = True
+        until(lambda: not host.directory.endpoints())
 
 
 def test_a_host_that_is_given_up_leaves_no_endpoint(store: AwayStore) -> None:
