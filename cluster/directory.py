@@ -23,13 +23,13 @@ class Directory:
         store: Store,
         kept: Store,
         host: str,
-        trusts: Callable[[], bool],
+        may_hide: Callable[[], bool],
         listeners: Sequence[Callable[[Set[str]], object]],
     ) -> None:
-        """`kept` is a file of this host's. `trusts` tells whether what the store does not show is not there. A listener
-        is told on which hosts something changed."""
+        """`kept` is a file of this host's. `may_hide` tells whether others may have what the store does not show. A
+        listener is told on which hosts something changed."""
         self._store, self._kept, self._host = store, Prefixed(kept, SEEN), host
-        self._trusts, self._listeners = trusts, listeners
+        self._may_hide, self._listeners = may_hide, listeners
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
         before = self._decoded(self._kept.read(records.ENDPOINTS).entries)
         self._endpoints = self._saved = MappingProxyType(before)
@@ -70,7 +70,7 @@ class Directory:
         if not entries and self._endpoints and not self._store.get(records.host_key(self._host)):
             return False
         missing = self._endpoints.keys() - entries.keys()
-        self._doubted = missing if missing and not self._trusts() else frozenset()
+        self._doubted = missing if missing and self._may_hide() else frozenset()
         if gone := missing - self._doubted:
             self._replace(gone, {})
         return True

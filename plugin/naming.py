@@ -64,7 +64,7 @@ def assemble_naming(
             endpoints.poke()
         tell()
 
-    directory = Directory(store, kept, host, tenancy.may_lose, [seen])
+    directory = Directory(store, kept, host, tenancy.may_hide, [seen])
     endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), tenancy.check, tell)
     names = Names(journal, host, directory.endpoints, endpoints.own, silence.hosts)
     resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []

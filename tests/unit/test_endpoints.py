@@ -90,9 +90,11 @@ class Host:
 
     def __init__(self, store: AwayStore, engine: Engine, local: MemoryStore | None = None) -> None:
         self.local = local or MemoryStore()
-        self.store, self.engine, self.trusts = store, engine, True
+        self.store, self.engine, self.may_hide = store, engine, False
         self.journal = Journal(self.local, lambda: self.endpoints.poke())
-        self.directory = Directory(store, self.local, HERE, lambda: self.trusts, [lambda hosts: self.endpoints.poke()])
+        self.directory = Directory(
+            store, self.local, HERE, lambda: self.may_hide, [lambda hosts: self.endpoints.poke()]
+        )
         self.endpoints = Endpoints(
             engine,
             self.journal,
@@ -428,7 +430,7 @@ def test_a_store_that_has_forgotten_takes_no_name_before_the_hosts_have_told_it_
     host, other = Host(store, Engine()), Announcing(store, THERE)
     with running(host):
         until(lambda: set(host.directory.endpoints()) == {theirs, gone})
-        host.trusts = False
+        host.may_hide = True
         standing = {**store.read(records.ENDPOINTS).entries, **store.read("feed/").entries}
         store.commit(*(Delete(key, entry.version) for key, entry in standing.items()))
         until(lambda: host.directory.entries_of(THERE) == {})
@@ -439,7 +441,7 @@ def test_a_store_that_has_forgotten_takes_no_name_before_the_hosts_have_told_it_
         assert entry is not None
         other.commit(Delete(theirs, entry.version))  # its container ends
         until(lambda: set(host.directory.endpoints()) == {gone})
-        host.trusts = True
+        host.may_hide = False
         until(lambda: not host.directory.endpoints())
 
 
