@@ -1,34 +1,39 @@
 """Follows who is where on all hosts, and keeps the last of it, over an outage of the store and over a restart."""
 
-import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import MappingProxyType
 
 from cluster.following import Following
 from store import records
-from store.codec import BadRecord, decode
+from store.codec import BadRecord, decode, encode
 from store.copy import Changes
-from store.interface import ABSENT, Entry, Put, Store
+from store.interface import ABSENT, Change, Delete, Entry, Put, Store
+from store.space import Prefixed
 
 log = logging.getLogger(__name__)
 
-KEPT = "endpoints-seen"
-SHARE = 100  # keeping a large cluster's endpoints may take a hundredth of a processor
+SEEN = "seen/"
+BATCH = 30  # records in one commit, each of a kilobyte or two
 
 
 class Directory:
-    def __init__(self, store: Store, kept: Store, host: str, listeners: Sequence[Callable[[Set[str]], object]]) -> None:
-        """`kept` is a file of this host's. A listener is told on which hosts something changed."""
-        self._store, self._kept, self._host, self._listeners = store, kept, host, listeners
-        if kept.get(KEPT) is None:
-            kept.commit(Put(KEPT, b"{}", ABSENT))
+    def __init__(
+        self,
+        store: Store,
+        kept: Store,
+        host: str,
+        may_hide: Callable[[], bool],
+        listeners: Sequence[Callable[[Set[str]], object]],
+    ) -> None:
+        """`kept` is a file of this host's. `may_hide` tells whether others may have what the store does not show. A
+        listener is told on which hosts something changed."""
+        self._store, self._kept, self._host = store, Prefixed(kept, SEEN), host
+        self._may_hide, self._listeners = may_hide, listeners
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
-        self._endpoints: Mapping[str, records.Endpoint] = MappingProxyType(self._decoded(_read(kept)))
-        self._unconfirmed: Set[str] = self._endpoints.keys()  # known from before a restart alone
-        self._saved: Mapping[str, Entry] | None = None
-        self._save_at = 0.0
+        before = self._decoded(self._kept.read(records.ENDPOINTS).entries)
+        self._endpoints = self._saved = MappingProxyType(before)
+        self._doubted: Set[str] = frozenset()  # known, and not shown by a store that has forgotten
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
         self.start, self.stop = self._following.start, self._following.stop
 
@@ -44,28 +49,44 @@ class Directory:
         return {k: entry for k, entry in entries.items() if records.host_of_endpoint(k) == host}
 
     def save(self) -> None:
-        """To be called now and then: what stands in the store is kept on this host's disk, if it has changed."""
-        entries = self._following.entries()
-        if entries is None or entries is self._saved or time.monotonic() < self._save_at:
-            return
-        began, old = time.thread_time(), self._kept.get(KEPT)
-        text = json.dumps({key: entry.value.decode(errors="replace") for key, entry in entries.items()})
-        self._kept.commit(Put(KEPT, text.encode(), old.version if old else ABSENT))
-        self._saved, self._save_at = entries, time.monotonic() + SHARE * (time.thread_time() - began)
+        """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, for
+        those of a large cluster are too much for one commit."""
+        known, saved = self._endpoints, self._saved
+        changed = [key for key, it in known.items() if (was := saved.get(key)) is not it and was != it]
+        keys = [*changed, *(saved.keys() - known.keys())]
+        for start in range(0, len(keys), BATCH):
+            self._kept.commit(*(self._kept_as(key, known.get(key)) for key in keys[start : start + BATCH]))
+        self._saved = known
+
+    def _kept_as(self, key: str, endpoint: records.Endpoint | None) -> Change:
+        standing = self._kept.get(key)
+        version = standing.version if standing else ABSENT
+        return Put(key, encode(endpoint), version) if endpoint else Delete(key, version)
 
     def _believes(self, entries: Mapping[str, Entry]) -> bool:
-        """Nothing at all may mean that the store hides its keys from this token: then our own record is hidden, too."""
-        return bool(entries or not self._endpoints or self._store.get(records.host_key(self._host)))
+        """Nothing at all may mean that the store hides its keys from this token: then our own record is hidden, too.
+
+        What is missing in it goes, unless the store has forgotten: there each host tells again what it has."""
+        if not entries and self._endpoints and not self._store.get(records.host_key(self._host)):
+            return False
+        missing = self._endpoints.keys() - entries.keys()
+        self._doubted = missing if missing and self._may_hide() else frozenset()
+        if gone := missing - self._doubted:
+            self._replace(gone, {})
+        return True
 
     def _take(self, changes: Changes) -> None:
-        standing = self._following.entries() or {}
-        touched = changes.keys() | (self._unconfirmed - standing.keys())  # of the latter no change tells
+        there = {key: entry for key, entry in changes.items() if entry is not None}
+        self._doubted -= there.keys()
+        self._replace(changes.keys() - self._doubted, there)
+
+    def _replace(self, keys: Set[str], entries: Mapping[str, Entry]) -> None:
+        """What is known of these keys by what stands there now."""
         endpoints = dict(self._endpoints)
-        for key in touched:
+        for key in keys:
             endpoints.pop(key, None)
-        endpoints |= self._decoded({key: entry for key, entry in changes.items() if entry is not None})
-        self._endpoints, self._unconfirmed = MappingProxyType(endpoints), frozenset()
-        hosts = {records.host_of_endpoint(key) for key in touched}
+        self._endpoints = MappingProxyType(endpoints | self._decoded(entries))
+        hosts = {records.host_of_endpoint(key) for key in keys}
         for listener in self._listeners:
             listener(hosts)
 
@@ -86,9 +107,3 @@ class Directory:
             self._odd.add(key)
             log.error("key left out, it is none of an endpoint", extra={"key": key})
         return False
-
-
-def _read(kept: Store) -> dict[str, Entry]:
-    entry = kept.get(KEPT)
-    shape = json.loads(entry.value) if entry else {}
-    return {key: Entry(value.encode(), ABSENT) for key, value in shape.items()}

@@ -203,7 +203,7 @@ class Endpoints(Poked):
         with self._lock:
             due = time.monotonic() >= self._list_at
             self._list_at = time.monotonic() + SWEEP if due else self._list_at
-            before = set(self._containers)
+            before = dict(self._containers)
         if due:
             try:
                 self._list(before)
@@ -212,13 +212,14 @@ class Endpoints(Poked):
                 raise
         self._ask()
 
-    def _list(self, before: set[str]) -> None:
+    def _list(self, before: Mapping[str, EngineContainer]) -> None:
         """Forget those of the containers known before that do not run, and ask about those that are not as they were
-        last seen: at first about all."""
+        last seen: at first about all. One that Docker has spoken of meanwhile was started since the list was made."""
         listed = self._engine.running()
         with self._lock:
-            for container in before - listed.keys():
-                self._containers.pop(container, None)
+            for container in before.keys() - listed.keys():
+                if self._containers.get(container) is before[container]:
+                    del self._containers[container]
             changed = {one for one, glance in listed.items() if not glance.shows(self._containers.get(one))}
             self._suspects |= changed if self._listed else listed.keys()
             self._unheard = self._unheard & listed.keys() if self._listed else set(listed)

@@ -2,7 +2,7 @@
 itself seen the record stand still for the whole lease time, while the store was readable all along."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from driver.membership import close_network
@@ -142,16 +142,23 @@ def _free_all(store: Store, host: str, mark: Check) -> int | None:
 
 
 def close_empty(store: Store) -> None:
-    """Forget pools that no host uses and networks that have no peer. Safe at any time."""
+    """Forget pools that no host uses and networks that have no peer. Safe at any time. A damaged record stays."""
     keys = store.read(records.POOLS).entries
     used = {key.rpartition("/")[0] for key in keys}
     for key in filter(records.names_pool, keys):
-        where, _, what = key.rpartition("/")
-        space, pool = records.space_of_key(key), records.pool_of_key(key)
-        if what == "network" and f"{where}/peers" not in used:
-            close_network(store, pool)
-        elif what == "pool" and f"{where}/holders" not in used:
-            close_pool(Space(store, space) if space else store, pool)
+        try:
+            _close(store, key, used)
+        except BadRecord as error:
+            log.error("record left as it is", extra={"key": key, "why": error})
+
+
+def _close(store: Store, key: str, used: Collection[str]) -> None:
+    where, _, what = key.rpartition("/")
+    space, pool = records.space_of_key(key), records.pool_of_key(key)
+    if what == "network" and f"{where}/peers" not in used:
+        close_network(store, pool)
+    elif what == "pool" and f"{where}/holders" not in used:
+        close_pool(Space(store, space) if space else store, pool)
 
 
 def _held_by(store: Store, host: str) -> Iterator[tuple[str, int]]:

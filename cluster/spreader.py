@@ -53,19 +53,20 @@ class Spreader(Poked):
         store: Store,
         had: Participation,
         host: str,
+        lease: float,
         entries: Callable[[], Mapping[str, Entry] | None],
         ours: Callable[[], Collection[str]],
         *,
         token: Callable[[], str] = lambda: secrets.token_hex(6),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`entries` are the cluster's networks as last heard of; `ours` the ids of those that our driver has here, with
-        addresses of our IPAM."""
+        """`lease` is that of the hosts, in seconds; `entries` are the cluster's networks as last heard of; `ours` the
+        ids of those that our driver has here, with addresses of our IPAM."""
         self._engine, self._store, self._had, self._host = engine, store, had, host
         self._entries, self._ours, self._token = entries, ours, token
         self._outcomes: dict[str, Outcome] = {}
         self._making: set[str] = set()  # names of networks that Docker was told to make, and has told nothing of yet
-        self._removals = Removals(store, host, clock)
+        self._removals = Removals(store, host, lease, clock)
         self._failing = False
         super().__init__("spreader")
 

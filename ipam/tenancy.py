@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ipam.clock import Clock, SystemClock
 from ipam.copies import STILL, Copies
-from ipam.epoch import WATCHED, Epochs, Memory, has_missed, read_epoch
+from ipam.epoch import WATCHED, Epochs, Memory, has_forgotten, has_missed, read_epoch
 from store import records
 from store.codec import decode, encode
 from store.interface import ABSENT, Check, Contended, Delete, Entry, Put, Store, StoreUnavailable
@@ -341,6 +341,16 @@ class Tenancy:
     def may_lose(self) -> bool:
         """Whether networks of this host may lose what the store does not show: `trusts_store`, or there are none."""
         return self._ended or self.trusts_store()
+
+    def may_hide(self) -> bool:
+        """Whether other hosts may have what the store does not show, as read before this call: it has lost that, and
+        they did not have the time to tell it again. This host's own lease has nothing to do with it."""
+        _, known = self._standing()
+        epoch, _ = read_epoch(self._store)
+        if epoch is None or not epoch.settled:
+            return True
+        memory = self._memory
+        return memory is not None and epoch.number <= memory.number and has_forgotten(memory, known, epoch)
 
     def is_hearsay(self, claim: Claimed | None) -> bool:
         """Whether the store has that, or that there is no claim, from before it forgot. This host's journal knows

@@ -78,7 +78,9 @@ class Server:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             self._zone.apply(messages.decode(line))
-            gc.freeze()  # what is known for long is not looked through again and again while answers wait
+            if not self._connections:  # asyncio makes a cycle of each, which would stay for ever if it were frozen
+                gc.collect()
+                gc.freeze()  # what is known for long is not looked through again and again while answers wait
 
     def _datagrams(self, family: Family, udp: socket.socket) -> None:
         for _ in range(AT_ONCE):
@@ -118,9 +120,11 @@ class Server:
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # gone, or too slow
         finally:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
             self._connections[source] -= 1
             self._connections += Counter()  # forget the zeros
-            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: str) -> None:
         while True:

@@ -13,10 +13,11 @@ from cluster.services import Services, node_of
 from cluster.silence import Silence
 from driver.backends.interface import Underlay
 from driver.journal import Journal
+from ipam.tenancy import Tenancy
 from names.process import Resolver
 from plugin.settings import Settings
 from store.catalog import Catalog
-from store.interface import Check, Snapshot, Store, StoreForbidden
+from store.interface import Snapshot, Store, StoreForbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def assemble_naming(
     kept: Store,
     journal: Journal,
     engine: Dockerd,
-    fence: Callable[[], Check],
+    tenancy: Tenancy,
     underlay: Callable[[], Underlay],
     silence: Silence,
 ) -> Naming:
@@ -63,8 +64,8 @@ def assemble_naming(
             endpoints.poke()
         tell()
 
-    directory = Directory(store, kept, host, [seen])
-    endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), fence, tell)
+    directory = Directory(store, kept, host, tenancy.may_hide, [seen])
+    endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), tenancy.check, tell)
     names = Names(journal, host, directory.endpoints, endpoints.own, silence.hosts)
     resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []
     node, address = node_of(settings.cluster, host), lambda: underlay().advertised[0]

@@ -36,6 +36,7 @@ def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local:
         store,
         had,
         settings.host,
+        settings.lease_ttl,
         following.entries,
         lambda: {network.id for network in journal.networks() if not network.adopted},
     )

@@ -419,6 +419,29 @@ def test_a_host_given_up_by_a_person_is_no_sign_that_the_store_forgot(cluster: C
     assert b.give(PoolId(WEB))
 
 
+def test_a_store_may_hide_what_others_have_until_they_told_it_again_whatever_a_hosts_own_lease(
+    cluster: Cluster, a: Host, b: Host
+) -> None:
+    a.create()
+    b.create()
+    lose_the_lease(cluster, b)
+    assert not b.tenancy.trusts_store()
+    assert not b.tenancy.may_hide()
+    b.tenancy.beat()
+    old = backup(cluster.store)
+    periods_pass(a, b, count=1)
+    restore(cluster.store, old)
+    assert a.tenancy.may_hide()  # before a beat has found out
+    empty(cluster)
+    assert a.tenancy.may_hide()
+    a.tenancy.beat()
+    assert a.tenancy.may_hide()
+    assert b.tenancy.may_hide()
+    periods_pass(a)
+    assert not a.tenancy.may_hide()
+    assert not b.tenancy.may_hide()  # others did find out, and had the time
+
+
 def test_a_backup_from_before_a_host_left_and_came_again_is_noticed_by_it(cluster: Cluster, a: Host) -> None:
     a.create()
     periods_pass(a)

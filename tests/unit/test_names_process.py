@@ -69,6 +69,20 @@ def status_of(running: Running) -> dict[str, list[str]]:
     return {name: values.split() for name, _, values in (line.partition(":") for line in lines)}
 
 
+def test_connections_that_ended_leave_nothing_behind_while_names_come_and_go(running: Running) -> None:
+    def ask_and_tell() -> float:
+        for number in range(1000):
+            with connected(running) as stream:
+                assert answers(stream)
+            if number % 10 == 0:
+                running.tell(Update({}, {"127.0.0.3": (POOL,) if number % 20 else None}))
+        return running.megabytes()
+
+    ask_and_tell()
+    before = running.megabytes()
+    assert ask_and_tell() - before < 0.5
+
+
 @ROOT
 def test_it_is_nobody_and_may_do_nothing(running: Running) -> None:
     status = status_of(running)

@@ -19,11 +19,12 @@ from cluster.spread import State
 from cluster.spreader import RETRY, Spreader
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Change, Delete, Entry, Put
+from store.interface import ABSENT, Change, Delete, Entry, Put, Snapshot
 from store.memory import MemoryStore
 from store.records import NETWORKS, DockerNetwork, NetworkShape
 
 POOLS = ("10.240.0.0/18", "10.241.0.0/18")
+LEASE = 86400.0
 ids = itertools.count(1)
 
 
@@ -138,6 +139,7 @@ class Host:
             store,
             Participation(local),
             self.name,
+            LEASE,
             lambda: self.entries,
             self.docker.ours,
             token=lambda: f"t{next(ids)}",
@@ -496,6 +498,33 @@ def test_a_removal_is_forgotten_when_the_last_host_has_left_the_network(cluster:
     for host in (other, third, one):
         host.look()
     assert cluster.record("web") is None
+
+
+def test_removals_of_networks_whose_pool_another_has_cost_one_question_and_are_forgotten_in_the_end(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pool that is free is taken again and again, and may never be without peers."""
+    one, names = cluster.hosts[0], ("web1", "web2", "web3")
+    for name in names:
+        one.docker.make(shape(name))
+        cluster.settle()
+        one.docker.all.clear()
+        cluster.settle()
+    cluster.store.commit(Put(records.peer_key(ip_network(POOLS[0]), "h1"), b"{}", ABSENT))
+    asked = list[str]()
+
+    def read(prefix: str) -> Snapshot:
+        asked.append(prefix)
+        return cluster.store.read(prefix)
+
+    monkeypatch.setattr(one.spreader._removals._store, "read", read)
+    one.now = 3 * REST
+    one.look()
+    assert all(map(cluster.record, names))
+    assert asked == [records.peers_prefix(ip_network(POOLS[0]))]
+    one.now = LEASE + 3 * REST
+    one.look()
+    assert not any(map(cluster.record, names))
 
 
 def test_what_this_host_told_the_others_holds_before_it_hears_of_it_itself(cluster: Cluster) -> None:
