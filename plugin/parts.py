@@ -93,7 +93,7 @@ def assemble(settings: Settings) -> Parts:
     tenancy.on_loss(verify)
     silence = Silence(host, tenancy.period, SystemClock())
     naming = assemble_naming(settings, store, shared.catalog, kept, networks, engine, tenancy.check, underlay, silence)
-    spreading = assemble_spreading(settings, engine, store, local, networks)
+    spreading = assemble_spreading(settings, engine, store, local, networks, tenancy.check)
     forget = partial(forget_services, shared.catalog, settings.cluster)
     keeping = assemble_keeping(
         settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.looked, naming.directory.save
