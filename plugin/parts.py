@@ -18,6 +18,7 @@ from cluster.watch import Watch
 from driver import sysctl
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
+from ipam.epoch import Place
 from ipam.spaces import Spaces
 from ipam.tenancy import SystemClock, Tenancy
 from operations.metrics import Metrics
@@ -64,7 +65,8 @@ def assemble(settings: Settings) -> Parts:
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
     shared = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     store, alone = shared.store, settings.store.scheme == "sqlite"
-    tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away)
+    place = Place(settings.cluster, str(settings.store))
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away, place=place)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(
         store,
