@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 
 from cluster.agent import Agent, Worker
 from cluster.auxiliary import Auxiliaries
@@ -62,7 +63,7 @@ def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, engine, metrics = settings.host, Dockerd(settings.docker), Metrics()
-    local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
+    local, kept = (SqliteStore(settings.state_dir / name, most_bytes=inf) for name in ("host.db", "names.db"))
     shared = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     store, alone = shared.store, settings.store.scheme == "sqlite"
     place = Place(settings.cluster, str(settings.store))
