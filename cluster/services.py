@@ -36,9 +36,12 @@ class Services(Poked):
         node: str,
         address: Callable[[], IPAddress],
         attachments: Callable[[], list[Attachment] | None],
+        insist: Callable[[], object],
     ) -> None:
-        """`address` is this host's own; `attachments` is None as long as Docker has not been asked."""
+        """`address` is this host's own; `attachments` is None as long as Docker has not been asked. `insist` raises
+        StoreUnavailable if another machine lives under this host's name: the services there are that one's."""
         self._catalog, self._node, self._address, self._attachments = catalog, node, address, attachments
+        self._insist = insist
         self._told: dict[str, Service] | None = None  # None: what stands there has to be looked at
         self._looked = 0.0
         self._wrong: set[str] = set()
@@ -80,6 +83,7 @@ class Services(Poked):
 
     def _change(self, service: Service, change: Callable[[], None]) -> None:
         """A name that the token may not write hinders no other, and is tried again when Consul is looked at again."""
+        self._insist()
         try:
             change()
         except StoreForbidden as error:

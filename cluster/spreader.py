@@ -19,7 +19,7 @@ from cluster.removals import Removals, read
 from cluster.spread import TWICE, Act, Decision, Had, Here, Outcome, State, decide, standing
 from store import records
 from store.codec import BadRecord, decode, encode
-from store.interface import ABSENT, Contended, Entry, Put, Store, StoreUnavailable
+from store.interface import ABSENT, Check, Contended, Entry, Put, Store, StoreUnavailable
 from store.records import DockerNetwork, NetworkShape
 
 log = logging.getLogger(__name__)
@@ -56,13 +56,15 @@ class Spreader(Poked):
         lease: float,
         entries: Callable[[], Mapping[str, Entry] | None],
         ours: Callable[[], Collection[str]],
+        fence: Callable[[], Check],
         *,
         token: Callable[[], str] = lambda: secrets.token_hex(6),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`lease` is that of the hosts, in seconds; `entries` are the cluster's networks as last heard of; `ours` the
-        ids of those that our driver has here, with addresses of our IPAM."""
-        self._engine, self._store, self._had, self._host = engine, store, had, host
+        ids of those that our driver has here, with addresses of our IPAM; `fence` goes into every write: what somebody
+        removes on the clone of a machine, or on one that was led to another cluster, is removed nowhere else."""
+        self._engine, self._store, self._had, self._host, self._fence = engine, store, had, host, fence
         self._entries, self._ours, self._token = entries, ours, token
         self._outcomes: dict[str, Outcome] = {}
         self._making: set[str] = set()  # names of networks that Docker was told to make, and has told nothing of yet
@@ -298,8 +300,8 @@ class Spreader(Poked):
         return None
 
     def _write(self, record: DockerNetwork, version: int) -> bool:
-        """False, and another look at it all, if another host was faster."""
-        if self._store.commit(Put(records.docker_network_key(record.name), encode(record), version)):
+        """False, and another look at it all, if another host was faster, or this one has just beaten."""
+        if self._store.commit(self._fence(), Put(records.docker_network_key(record.name), encode(record), version)):
             return True
         self.poke()
         return False

@@ -19,6 +19,17 @@ LONGEST_GAP = 1.5  # periods between two looks: after a longer one, the store ma
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the settings say that the cluster is."""
+
+    cluster: str  # FLANNELPY_CLUSTER
+    store: str  # FLANNELPY_STORE
+
+    def __str__(self) -> str:
+        return f"cluster {self.cluster} at {self.store}"
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What a host remembers of the store as of its last beat there."""
 
@@ -27,6 +38,7 @@ class Memory:
     beat: int
     gone: int  # as in records.Epoch
     cluster: str = ""  # likewise
+    place: Place | None = None  # None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,14 @@ def has_missed(memory: Memory | None, epoch: records.Epoch) -> bool:
     if memory is None:
         return False
     return epoch.settled or epoch.number > memory.number + 1 or epoch.cluster != memory.cluster
+
+
+def is_another(memory: Memory, here: Place, epoch: records.Epoch | None) -> bool:
+    """Whether the cluster `here` is another than the remembered one. That may have moved to another address, and have
+    been emptied, but it keeps its name. Pure."""
+    if memory.place is None:
+        return False
+    return epoch.cluster != memory.cluster if epoch else here.cluster != memory.place.cluster
 
 
 def watched_on(watched: Watched | None, epoch: records.Epoch, now: float, period: float) -> Watched | None:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ipam.clock import Clock, SystemClock
 from ipam.copies import STILL, Copies
-from ipam.epoch import WATCHED, Epochs, Memory, has_forgotten, has_missed, read_epoch
+from ipam.epoch import WATCHED, Epochs, Memory, Place, has_forgotten, has_missed, is_another, read_epoch
 from store import records
 from store.codec import decode, encode
 from store.interface import ABSENT, Check, Contended, Delete, Entry, Put, Store, StoreUnavailable
@@ -42,7 +42,7 @@ class StoreForgot(StoreUnavailable):
 
 
 class NameTaken(LeaseLapsed):
-    """Another machine lives under this host's name."""
+    """Another machine lives under this host's name, or this is another cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,17 @@ class Tenancy:
         *,
         alone: bool = False,
         away: Callable[[], tuple[float, str] | None] = lambda: None,
+        place: Place | None = None,
     ) -> None:
         """`ttl` in seconds: how long a silent host keeps what it holds. `alone` if the store is this host's own:
         what that forgets is nobody else's. `away` tells for how many seconds the store has been away,
-        and why; None if it is there, as far as is known."""
+        and why; None if it is there, as far as is known. `place` is where the store is, None if that is not known."""
         clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._verify: Callable[[], None] = lambda: None
         self._ended = False
         self._store, self._host, self._ttl, self._clock = store, host, ttl, clock
-        self._alone, self._away = alone, away
+        self._alone, self._away, self._place = alone, away, place
         self._last = LocalRecords(local, "lease", LastBeat, str)
         self._identity = LocalRecords(local, "identity", Identity, str)
         if "" not in self._identity.records:
@@ -197,6 +198,7 @@ class Tenancy:
     def _renew(self) -> LastBeat:
         key = records.host_key(self._host)
         for _ in range(ATTEMPTS):
+            self._refuse_another_cluster()
             entry, known = self._standing()
             self._refuse_twin(known)
             self._refuse_copy(entry, known)
@@ -208,13 +210,18 @@ class Tenancy:
             if not epoch.settled and (forgot or self._is_lost()):
                 self._tell_again()
             beat = 1 + max(known.beat if known else 0, self._beats())
-            memory = None if self._alone else Memory(epoch.id, epoch.number, beat, epoch.gone, epoch.cluster)
+            memory = self._remembered(epoch, beat)
             before = LastBeat(self._clock.boot_id(), self._clock.boot(), self._clock.wall(), self._ttl, memory)
             renewed = encode(records.Host(self.instance, beat, ttl=self._ttl))
             self._note_sending(beat)
             if self._store.commit(Put(key, renewed, entry.version if entry else ABSENT)):
                 return before
         raise Contended(f"host {self._host}: somebody else kept writing its record; try again")
+
+    def _remembered(self, epoch: records.Epoch, beat: int) -> Memory | None:
+        if self._alone:
+            return None
+        return Memory(epoch.id, epoch.number, beat, epoch.gone, epoch.cluster, self._place)
 
     def _note_sending(self, beat: int) -> None:
         """Beats go on while the disk is full: without them, what this host holds would become others'."""
@@ -279,6 +286,19 @@ class Tenancy:
                 "of this machine, or this one before it was set back, or while its disk was full; it gives out no "
                 f"address until nobody has for {_duration(STILL * period)}; on a copy, stop flannelpy and remove its "
                 "state directory"
+            )
+
+    def _refuse_another_cluster(self) -> None:
+        """Its store would seem to have forgotten this host, which would take what is others' there."""
+        memory, here = self._memory, self._place
+        if memory is None or here is None or memory.place == here:
+            return
+        epoch, _ = read_epoch(self._store)
+        if is_another(memory, here, epoch):
+            self._refuse_name(
+                f"this host belongs to {memory.place}, and {here} is another: set FLANNELPY_STORE and "
+                "FLANNELPY_CLUSTER as they were; to move this host, remove its networks and run `flannelpy leave` "
+                "before that"
             )
 
     def _refuse_name(self, why: str) -> None:

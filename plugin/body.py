@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-MAX_BODY = 1 << 20
+MAX_BODY = 16 << 20  # Docker lists every single port of `-p 1-65535:1-65535`, and again of the other protocol
 MAX_TEXT = 1024
 
 Text = Annotated[

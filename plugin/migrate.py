@@ -1,5 +1,7 @@
 """Moves what a host keeps in its own SQLite store to the cluster's Consul, so that its networks go on there."""
 
+from collections.abc import Iterable
+
 from ipam.epoch import read_epoch
 from store import records
 from store.codec import decode, encode
@@ -19,8 +21,9 @@ NOT_MOVED = (FEED, records.EPOCH)  # the cluster has its own
 def migrate(source: Store, target: Store) -> int:
     """Copy every key; returns how many. Running it again after a failure is fine.
 
-    Collision, before anything is written, if a pool overlaps one of the cluster's or a key stands there otherwise, or
-    while the hosts tell again a store that has forgotten. The epoch goes into each write, so that none does."""
+    Collision, before anything is written, if a pool overlaps one of the cluster's, a network there has one of ours, or
+    a key stands there otherwise, or while the hosts tell again a store that has forgotten. The epoch goes into each
+    write, so that none does."""
     epoch = _settled(target)
     ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
     index = decode(records.Index, ours.pop(records.INDEX)) if records.INDEX in ours else records.Index()
@@ -55,7 +58,20 @@ def _refuse_collisions(index: records.Index, ours: dict[str, bytes], theirs: dic
     for key, value in ours.items():
         if not _is_same(key, value, theirs.get(key, value)):
             raise Collision(f"{key} stands in the cluster already, and otherwise than here")
+    _refuse_other_networks(ours, theirs)
     _merged(index, theirs.get(records.INDEX))
+
+
+def _refuse_other_networks(ours: Iterable[str], theirs: Iterable[str]) -> None:
+    """The first network of each host alone has the same pool, and so the same record: nobody meant them to be one."""
+    there = set(records.peers(theirs))
+    for pool, host in records.peers(ours):
+        hosts = sorted(other for known, other in there if known == pool)
+        if hosts and host not in hosts:
+            raise Collision(
+                f"network {pool} is in the cluster already, on {' and '.join(hosts[:3])}, and would become one with "
+                "this host's: remove it here, and create it again once this host is in the cluster"
+            )
 
 
 def _is_same(key: str, ours: bytes, theirs: bytes) -> bool:

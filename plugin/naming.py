@@ -69,7 +69,7 @@ def assemble_naming(
     names = Names(journal, host, directory.endpoints, endpoints.own, silence.hosts)
     resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []
     node, address = node_of(settings.cluster, host), lambda: underlay().advertised[0]
-    services = [Services(catalog, node, address, endpoints.attachments)] if catalog else []
+    services = [Services(catalog, node, address, endpoints.attachments, tenancy.check)] if catalog else []
     return Naming(directory, endpoints, resolvers, services, looked)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 
 from cluster.agent import Agent, Worker
 from cluster.auxiliary import Auxiliaries
@@ -19,6 +20,7 @@ from driver import sysctl
 from driver.journal import Journal as Networks
 from driver.network_driver import NetworkDriver
 from ipam.clock import SystemClock
+from ipam.epoch import Place
 from ipam.spaces import Spaces
 from ipam.tenancy import Tenancy
 from operations.metrics import Metrics
@@ -62,10 +64,11 @@ def assemble(settings: Settings) -> Parts:
     """Everything in its place: this host's own records, the cluster's store, and who works on them."""
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, engine, metrics = settings.host, Dockerd(settings.docker), Metrics()
-    local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
+    local, kept = (SqliteStore(settings.state_dir / name, most_bytes=inf) for name in ("host.db", "names.db"))
     shared = open_stores(settings, metrics.store_call, lambda: reviver.poke())
     store, alone = shared.store, settings.store.scheme == "sqlite"
-    tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away)
+    place = Place(settings.cluster, str(settings.store))
+    tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away, place=place)
     networks = Networks(local, lambda: naming.endpoints.poke())
     watch = Watch(
         store,
@@ -94,7 +97,7 @@ def assemble(settings: Settings) -> Parts:
     tenancy.on_loss(verify)
     silence = Silence(host, tenancy.period, SystemClock())
     naming = assemble_naming(settings, store, shared.catalog, kept, networks, engine, tenancy, underlay, silence)
-    spreading = assemble_spreading(settings, engine, store, local, networks)
+    spreading = assemble_spreading(settings, engine, store, local, networks, tenancy.check)
     forget = partial(forget_services, shared.catalog, settings.cluster)
     keeping = assemble_keeping(
         settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.looked, naming.directory.save

@@ -13,7 +13,7 @@ from cluster.spread import Outcome
 from cluster.spreader import Spreader
 from driver.journal import Journal
 from plugin.settings import Settings
-from store.interface import Store
+from store.interface import Check, Store
 from store.records import NETWORKS
 
 
@@ -24,7 +24,9 @@ class Spreading:
     outcomes: Callable[[], Mapping[str, Outcome]]  # how it stands with each network
 
 
-def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local: Store, journal: Journal) -> Spreading:
+def assemble_spreading(
+    settings: Settings, engine: Dockerd, store: Store, local: Store, journal: Journal, fence: Callable[[], Check]
+) -> Spreading:
     had = Participation(local)
     if settings.store.scheme == "sqlite":  # there is nobody else
         return Spreading([Abstainer(had, dict, list)], [], dict)
@@ -39,6 +41,7 @@ def assemble_spreading(settings: Settings, engine: Dockerd, store: Store, local:
         settings.lease_ttl,
         following.entries,
         lambda: {network.id for network in journal.networks() if not network.adopted},
+        fence,
     )
     return Spreading([spreader, following], [spreader], spreader.outcomes)
 

@@ -15,7 +15,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +29,7 @@ from consul.std import HTTPClient
 
 from store.catalog import TAGS, Service, registration
 from store.connections import Connections, Traffic
-from store.credentials import checked_token, read_credentials
+from store.credentials import checked_token, read_credentials, read_token
 from store.interface import Change, Check, Delete, Entry, Put, Snapshot, StoreForbidden, StoreUnavailable
 from store.ip import IPAddress
 from store.rules import check_changes, check_key, check_prefix
@@ -35,6 +37,7 @@ from store.rules import check_changes, check_key, check_prefix
 TIMEOUT = 5.0  # seconds for an ordinary answer, and beyond the agreed time for a blocking query's
 JITTER = 16 / 17  # Consul adds up to a sixteenth to a blocking query's time
 TXN = "/v1/txn"
+REFUSED = (401, 403)
 # A leader that was just elected may not have applied all that was acknowledged before, and one that was deposed may
 # not know it; so asked, neither answers before it is sure.
 CURRENT = ("consistent", "1")
@@ -124,14 +127,17 @@ class ConsulStore:
         ca: str | None = None,
         cert: tuple[str, str] | None = None,
         timeout: float = TIMEOUT,
+        next_token: Callable[[], str | None] | None = None,
     ) -> None:
-        """Nothing is sent yet. `ca` and `cert` (certificate, key) are PEM files for consuls://.
+        """Nothing is sent yet. `ca` and `cert` (certificate, key) are PEM files for consuls://. `next_token` is asked
+        when Consul refuses the one that it was shown.
 
         ValueError when `url`, `root` or `token` is not of the right form."""
         scheme, host, port = parse_url(url)
         check_key(root)
         self._url, self._root, self._timeout = url, root, timeout
-        self._headers = {"X-Consul-Token": token} if checked_token(token) else {}
+        self._headers = _showing(checked_token(token))
+        self._next_token = next_token or (lambda: token)
         self._http = HTTPClient(host, port, scheme, ca or True, cert, connections_timeout=timeout)
         self._connections = Connections(timeout)
         self._http.session.mount(f"{scheme}://", self._connections)
@@ -145,7 +151,8 @@ class ConsulStore:
     def from_url(cls, url: str, *, root: str, environ: Mapping[str, str]) -> "ConsulStore":
         """A store set up by Consul's own variables in `environ`. ValueError names the one that is wrong."""
         shown = read_credentials(environ)
-        return cls(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate)
+        again = partial(read_token, environ)
+        return cls(url, root, token=shown.token, ca=shown.ca, cert=shown.certificate, next_token=again)
 
     def get(self, key: str) -> Entry | None:
         check_key(key)
@@ -240,10 +247,25 @@ class ConsulStore:
 
     def _ask(self, method: Callable[..., Response], path: str, rule: str | None = None, **request: Any) -> Response:
         """One request and its answer, with status 200, 404 (no such key) or 409 (transaction undone)."""
+        shown = self._headers
+        response = self._sent(method, path, shown, request)
+        if response.code in REFUSED and (renewed := self._renewed(shown)):
+            response = self._sent(method, path, renewed, request)
+        if response.code in REFUSED:
+            raise self._forbidden(response.body, rule)
+        if response.code not in (200, 404, 409):
+            raise StoreUnavailable(f"Consul at {self._url} answered {response.code}: {shortened(response.body)}")
+        if response.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true":
+            raise self._forbidden("it left out keys this token may not read", rule)
+        return response
+
+    def _sent(
+        self, method: Callable[..., Response], path: str, headers: Mapping[str, str], request: Mapping[str, Any]
+    ) -> Response:
         if self._closed.is_set():
             raise StoreUnavailable(f"Consul at {self._url}: the store is closed")
         try:
-            response = method(lambda response: response, path, headers=self._headers, **request)
+            response = method(lambda response: response, path, headers=headers, **request)
         except requests.Timeout as error:
             limit = self._http.timeout(request["params"])
             raise StoreUnavailable(f"Consul at {self._url} did not answer within {limit:.3g} s") from error
@@ -251,13 +273,13 @@ class ConsulStore:
             reason = "the store is closed" if self._closed.is_set() else innermost(error)
             raise StoreUnavailable(f"Consul at {self._url} cannot be reached: {reason}") from error
         self.skew = ahead_of(response.headers.get("Date"), time.time(), self.skew)
-        if response.code in (401, 403):
-            raise self._forbidden(response.body, rule)
-        if response.code not in (200, 404, 409):
-            raise StoreUnavailable(f"Consul at {self._url} answered {response.code}: {shortened(response.body)}")
-        if response.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true":
-            raise self._forbidden("it left out keys this token may not read", rule)
         return response
+
+    def _renewed(self, refused: Mapping[str, str]) -> Mapping[str, str] | None:
+        """What to show instead: a token that ends is replaced in its file. None if there is no other."""
+        with suppress(ValueError):  # it is being written at this moment
+            self._headers = _showing(self._next_token())
+        return self._headers if self._headers != refused else None
 
     def _entries(self, response: Response) -> dict[str, Entry]:
         if response.code == 404:
@@ -290,6 +312,10 @@ class ConsulStore:
         token = "the token exists and allows" if self._headers else "a token is set (CONSUL_HTTP_TOKEN) that allows"
         rule = rule or f'key_prefix "{self._root}/" {{ policy = "write" }}'
         return StoreForbidden(f"Consul at {self._url} refused ({shortened(what)}): see that {token} {rule}")
+
+
+def _showing(token: str | None) -> Mapping[str, str]:
+    return {"X-Consul-Token": token} if token else {}
 
 
 def ahead_of(date: str | None, now: float, before: float | None) -> float | None:

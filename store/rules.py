@@ -1,6 +1,7 @@
 """What every store asks of its keys and commits, so that what works on one host also works in a cluster.
 
-The bounds are Consul's: a key is part of a URL, and a commit is one request of at most `txn_max_req_len` bytes."""
+The bounds are Consul's: a key is part of a URL, and a commit is one request of at most `txn_max_req_len` bytes. What
+never goes to a cluster may be larger."""
 
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ def check_prefix(prefix: str) -> None:
         raise ValueError(f"prefix {prefix!r}: {WANTED}")
 
 
-def check_changes(changes: Sequence[Change]) -> None:
+def check_changes(changes: Sequence[Change], most_bytes: float = MAX_BYTES) -> None:
     """ValueError when the changes do not fit into one commit, or speak of one key twice."""
     if len(changes) > MOST_OPERATIONS:
         raise ValueError(f"{len(changes)} changes in one commit: at most {MOST_OPERATIONS} are possible")
@@ -36,8 +37,8 @@ def check_changes(changes: Sequence[Change]) -> None:
     if len({change.key for change in changes}) < len(changes):
         raise ValueError("one key named twice in one commit: the stores do not agree on what that means")
     size = sum(map(_size, changes))
-    if size > MAX_BYTES:
-        raise ValueError(f"a commit of {size} bytes: at most {MAX_BYTES} are possible, with values in base64")
+    if size > most_bytes:
+        raise ValueError(f"a commit of {size} bytes: at most {most_bytes} are possible, with values in base64")
 
 
 def holds(change: Change, standing: Entry | None) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.interface import Change, Entry, Put, Snapshot, StoreUnavailable
-from store.rules import check_changes, check_key, check_prefix, differs, holds
+from store.rules import MAX_BYTES, check_changes, check_key, check_prefix, differs, holds
 
 LOCK_TIMEOUT = 5.0  # seconds to wait for another process
 LOOK = 0.5  # seconds between looks for what other processes wrote
@@ -58,9 +58,10 @@ class _Turn:
 class SqliteStore:
     """Safe for many threads of this process and for other processes that open the same file."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Open or make the file (mode 0600) and its directory. StoreUnavailable when that cannot be done."""
-        self._path = Path(path)
+    def __init__(self, path: Path | str, most_bytes: float = MAX_BYTES) -> None:
+        """Open or make the file (mode 0600) and its directory. StoreUnavailable when that cannot be done. `most_bytes`
+        bounds a commit (store.rules)."""
+        self._path, self._most_bytes = Path(path), most_bytes
         self._closed = False
         self._queue: list[_Turn] = []
         self._is_writing = False
@@ -106,7 +107,7 @@ class SqliteStore:
         return self.read(prefix)
 
     def commit(self, *changes: Change) -> bool:
-        check_changes(changes)
+        check_changes(changes, self._most_bytes)
         turn = _Turn(changes)
         with self._written:
             self._insist_open()

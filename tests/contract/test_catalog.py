@@ -10,6 +10,7 @@ import pytest
 
 from cluster.endpoints import Attachment
 from cluster.services import LABEL, Services, node_of, services_of
+from ipam.tenancy import NameTaken
 from plugin.naming import forget_services
 from store import records
 from store.catalog import Service
@@ -39,7 +40,8 @@ def test_services_follow_the_labels(acl_agent: ConsulAgent, root: str) -> None:
     with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
 
         def told() -> dict[str, Service]:
-            Services(consul, node, lambda: HERE, lambda: attachments).tell()  # anew each time, as after a crash
+            # anew each time, as after a crash
+            Services(consul, node, lambda: HERE, lambda: attachments, lambda: None).tell()
             return consul.services(node)
 
         assert consul.services(node) == {}
@@ -50,7 +52,7 @@ def test_services_follow_the_labels(acl_agent: ConsulAgent, root: str) -> None:
         attachments[0] = attachment(None)
         assert told() == {}
         attachments[0] = attachment("shop:80")
-        same = Services(consul, node, lambda: HERE, lambda: attachments)
+        same = Services(consul, node, lambda: HERE, lambda: attachments, lambda: None)
         same.tell()
         consul.deregister(node)  # as a host does that gives this one up
         consul.deregister(node)
@@ -72,7 +74,7 @@ def test_a_service_of_both_families_is_found_by_either(open_agent: ConsulAgent, 
     attachments = [attachment(name, "fd77::5")]
     with closing(ConsulStore(open_agent.url, root)) as consul:
         for _ in range(2):
-            services = Services(consul, node, lambda: HERE, lambda: attachments)
+            services = Services(consul, node, lambda: HERE, lambda: attachments, lambda: None)
             services.tell()
             assert [len(service.addresses) for service in consul.services(node).values()] == [2]
         assert [looked_up(open_agent, name, kind) for kind in ("A", "AAAA")] == [["10.240.0.5"], ["fd77::5"]]
@@ -83,13 +85,30 @@ def test_a_service_of_both_families_is_found_by_either(open_agent: ConsulAgent, 
 def test_what_a_lost_host_registered_is_taken_away_by_another(acl_agent: ConsulAgent, root: str) -> None:
     with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
         for host in ("h1", "h2"):
-            Services(consul, node_of(root, host), lambda: HERE, lambda: [attachment("shop")]).tell()
+            Services(consul, node_of(root, host), lambda: HERE, lambda: [attachment("shop")], lambda: None).tell()
         forget_services(consul, root, "h1")
         assert [len(consul.services(node_of(root, host))) for host in ("h1", "h2")] == [0, 1]
         with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(""))) as powerless:
             forget_services(powerless, root, "h2")  # a token that could have registered none
         assert len(consul.services(node_of(root, "h2"))) == 1
         consul.deregister(node_of(root, "h2"))
+
+
+@pytest.mark.consul
+def test_a_machine_that_is_refused_a_hosts_name_takes_none_of_its_services_away(
+    acl_agent: ConsulAgent, root: str
+) -> None:
+    node = node_of(root, "h1")
+
+    def refused() -> None:
+        raise NameTaken("another machine is host h1")
+
+    with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
+        Services(consul, node, lambda: HERE, lambda: [attachment("shop")], lambda: None).tell()
+        with pytest.raises(NameTaken):
+            Services(consul, node, lambda: HERE, list, refused).tell()
+        assert [*consul.services(node)] == ["flannelpy-c1"]
+        consul.deregister(node)
 
 
 def looked_up(agent: ConsulAgent, name: str, kind: str) -> list[str]:
@@ -105,7 +124,7 @@ def test_a_name_that_the_token_may_not_write_hinders_no_other(
     node = node_of(root, "h1")
     attachments = [attachment("forbidden"), attachment("shop", container="c2")]
     with closing(ConsulStore(acl_agent.url, root, token=acl_agent.token(RIGHTS))) as consul:
-        services = Services(consul, node, lambda: HERE, lambda: attachments)
+        services = Services(consul, node, lambda: HERE, lambda: attachments, lambda: None)
         for _ in range(3):
             services.tell()
         assert [service.name for service in consul.services(node).values()] == ["shop"]

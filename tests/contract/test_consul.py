@@ -102,6 +102,24 @@ def test_tokens_and_certificates_come_from_consuls_variables(
                 assert store.read("").entries.keys() == {"a"}
 
 
+@each_call
+@pytest.mark.usefixtures("written")
+def test_a_token_that_ended_is_followed_by_the_one_in_its_file(
+    acl_agent: ConsulAgent, root: str, token: str, tmp_path: Path, call: Callable[[ConsulStore], object]
+) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("11111111-2222-3333-4444-555555555555")
+    environ = {"CONSUL_HTTP_TOKEN_FILE": str(token_file)}
+    with closing(ConsulStore.from_url(acl_agent.url, root=root, environ=environ)) as store:
+        with pytest.raises(StoreForbidden):
+            call(store)
+        token_file.write_text("")  # as it is for a moment when somebody writes it
+        with pytest.raises(StoreForbidden):
+            call(store)
+        token_file.write_text(token)
+        call(store)
+
+
 # TLS
 
 

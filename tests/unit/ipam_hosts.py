@@ -8,6 +8,7 @@ from itertools import count
 
 from cluster.reclaim import Reclaimer
 from ipam.commons import Commons
+from ipam.epoch import Place
 from ipam.ipam import Ipam
 from ipam.journal import Journal
 from ipam.lending import Lending
@@ -33,6 +34,7 @@ from tests.unit.ipam_faults import LIVE, Dead, Fragile
 
 PLAN = Plan(((ip_network("10.224.0.0/11"), 18), (ip_network("fd42::/48"), 64)), 6)
 WEB = ip_network("10.240.0.0/18")
+HERE = Place("flannelpy", "here")
 TTL = 1000.0
 PATIENCE, TICK = 0.4, 0.1  # so a host looks three times whether the others have answered, however slow the machine is
 
@@ -143,6 +145,7 @@ class Host:
     alone: bool = False  # the store is its own
     away: tuple[float, str] | None = None  # what its breaker says
     pause: Callable[[float], None] = lambda _: None  # while a request waits for another host
+    place: Place = HERE
     patience: float = PATIENCE  # seconds, of a clock that goes on by a TICK with each look at it
 
     def __post_init__(self) -> None:
@@ -151,9 +154,8 @@ class Host:
 
     def restart(self) -> None:
         """The process dies and starts again: what is not on disk is gone."""
-        self.tenancy = Tenancy(
-            self.line, self.disk, self.name, self.ttl, self.clock, alone=self.alone, away=lambda: self.away
-        )
+        parts = (self.line, self.disk, self.name, self.ttl, self.clock)
+        self.tenancy = Tenancy(*parts, alone=self.alone, away=lambda: self.away, place=self.place)
         pools = Pools(self.line, self.name, self.plan, self.tenancy, lambda: self.occupied)
         lending = Lending(self.line, self.name, self.tenancy, self.patience, count(step=TICK).__next__, 0.0)
         self.commons = Commons(self.line, pools, self.tenancy)
@@ -163,8 +165,8 @@ class Host:
         def pause(seconds: float) -> None:
             self.pause(seconds)
 
-        parts = (self.journal, pools, self.commons, lending, self.tenancy)
-        self.ipam = Ipam(*parts, routed, clock=clock, pause=pause)
+        own = (self.journal, pools, self.commons, lending, self.tenancy)
+        self.ipam = Ipam(*own, routed, clock=clock, pause=pause)
         self.tenancy.on_loss(lambda: self.verify(self.ipam))
         self.reclaimer = Reclaimer(self.line, self.name, self.ttl, self.tenancy.period, self.clock)
 

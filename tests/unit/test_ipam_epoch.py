@@ -7,18 +7,18 @@ from itertools import permutations
 
 import pytest
 
-from ipam.epoch import Memory, Watched, has_forgotten, has_missed, watched_on
+from ipam.epoch import Memory, Place, Watched, has_forgotten, has_missed, watched_on
 from ipam.errors import AddressTaken
 from ipam.journal import LOST
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
-from ipam.tenancy import LeaseLapsed, StoreForgot
+from ipam.tenancy import LeaseLapsed, NameTaken, StoreForgot
 from store import records
 from store.codec import decode, encode
 from store.interface import ABSENT, Put, StoreUnavailable
 from store.ip import IPNetwork
 from store.memory import MemoryStore
-from tests.unit.ipam_hosts import TTL, WEB, Cluster, Host, backup, restore
+from tests.unit.ipam_hosts import HERE, TTL, WEB, Cluster, Host, backup, restore
 from tests.unit.test_ipam_meanwhile import Meanwhile, lose_the_lease
 
 SMALL = ip_network("10.9.0.0/29")  # blocks of two addresses
@@ -478,3 +478,61 @@ def test_a_host_misses_nothing_in_a_store_of_its_own_nor_of_that_in_the_clusters
         standing = epoch(cluster)
         assert standing
         assert standing.settled
+
+
+# another store
+
+THERE = Place("flannelpy", "there")
+
+
+def start_with(host: Host, place: Place, cluster: Cluster) -> None:
+    """Anew, and with other settings."""
+    host.cluster = host.line.cluster = cluster
+    host.place = place
+    host.restart()
+
+
+def test_a_host_that_is_led_to_another_cluster_takes_nothing_there_and_goes_on_when_it_is_back(
+    cluster: Cluster, a: Host
+) -> None:
+    pool, elsewhere = a.create(), Cluster()
+    mine = a.give(pool)
+    (block,) = a.journal.pool(WEB).blocks
+    other = elsewhere.host("other")
+    theirs = other.give(other.create(), str(block[9]))
+    before = backup(elsewhere.store)
+    start_with(a, THERE, elsewhere)
+    for act in (a.tenancy.beat, a.settle, lambda: a.give(pool), lambda: a.create(LAN)):
+        with pytest.raises(NameTaken, match="this host belongs to cluster flannelpy at here, and cluster flannelpy at"):
+            act()
+        a.clock.now += a.tenancy.period
+    assert backup(elsewhere.store) == before
+    other.tenancy.beat()
+    assert theirs.ip not in {other.give(pool).ip for _ in range(3)}
+    start_with(a, HERE, cluster)
+    assert a.give(pool).ip != mine.ip
+    assert a.journal.pool(WEB).is_given(mine.ip)
+
+
+def test_a_cluster_whose_name_was_mistyped_does_not_begin_with_what_a_host_has(a: Host) -> None:
+    a.create()
+    nobodys = Cluster()
+    start_with(a, Place("flanelpy", HERE.store), nobodys)
+    with pytest.raises(NameTaken, match="cluster flanelpy at here is another: set FLANNELPY_STORE and FLANNELPY_CLUST"):
+        a.tenancy.beat()
+    assert backup(nobodys.store) == {}
+
+
+@pytest.mark.parametrize(("place", "emptied"), [(THERE, False), (THERE, True), (Place("renamed", "here"), False)])
+def test_a_cluster_may_move(cluster: Cluster, a: Host, b: Host, place: Place, emptied: bool) -> None:
+    pool = a.create()
+    b.create()
+    theirs = b.give(pool)
+    before = owners(cluster, WEB)
+    if emptied:
+        empty(cluster)
+    for host in (a, b):
+        start_with(host, place, cluster)
+    periods_pass(a, b)
+    assert owners(cluster, WEB) == before
+    assert a.give(pool).ip != theirs.ip

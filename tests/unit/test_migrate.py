@@ -21,6 +21,7 @@ from store.local import LocalRecords
 from store.memory import MemoryStore
 from tests.unit.ipam_hosts import Cluster, Host, backup, restore
 from tests.unit.test_ipam_meanwhile import Meanwhile
+from tests.unit.test_membership import join
 
 POOL = ip_network("10.9.0.0/24")
 KEY = records.host_key("h1")
@@ -78,6 +79,21 @@ def test_a_block_that_another_host_holds_is_a_collision() -> None:
     with pytest.raises(Collision, match=r"pools/10\.9\.0\.0-24/blocks/.* stands in the cluster already"):
         migrate(own.cluster.store, cluster.store)
     assert backup(cluster.store) == before
+
+
+def test_the_networks_of_two_hosts_that_took_the_same_pool_do_not_become_one() -> None:
+    hosts = [Host(name, Cluster(), alone=True) for name in ("first", "second")]
+    cluster = MemoryStore()
+    for host in hosts:
+        join(host.cluster.store, host.name, host.create(None).pool)
+    first, second = (host.cluster.store for host in hosts)
+    migrate(first, cluster)
+    before = backup(cluster)
+    with pytest.raises(Collision, match=r"network 10\.224\.0\.0/18 is in the cluster already, on first, "):
+        migrate(second, cluster)
+    assert backup(cluster) == before
+    join(cluster, "second", "10.224.0.0/18")  # made anew there
+    assert migrate(first, cluster)
 
 
 def test_nothing_moves_into_a_store_that_is_told_again() -> None:

@@ -144,6 +144,16 @@ def test_a_mac_that_was_given_is_never_answered(plugin: Plugin) -> None:
     ]
 
 
+@pytest.mark.parametrize("call", ["CreateEndpoint", "Join", "ProgramExternalConnectivity"])
+def test_a_container_may_publish_the_ports_of_a_telephone_exchange(plugin: Plugin, call: str) -> None:
+    """`-p 10000-20000:10000-20000/udp`, each of which Docker names twice."""
+    ports = [{"Proto": 17, "Port": port} for port in range(10_000, 20_001)]
+    mapped = [{**port, "IP": "", "HostIP": "", "HostPort": port["Port"], "HostPortEnd": port["Port"]} for port in ports]
+    options = {"com.docker.network.endpoint.exposedports": ports, "com.docker.network.portmap": mapped}
+    body = {**BODIES[f"NetworkDriver.{call}"], "Options": options}
+    assert ask(plugin, f"NetworkDriver.{call}", body)[0] == 200
+
+
 @pytest.mark.parametrize(
     ("call", "body"),
     [

@@ -337,7 +337,7 @@ def test_other_requests_get_json_and_never_404(
 def test_a_body_that_is_too_large(plugin: Plugin) -> None:
     response = plugin.client.post("/NetworkDriver.Leave", data=b" " * (MAX_BODY + 1))
     assert response.status_code == 413
-    assert response.get_json(force=True)["Err"] == "The request is larger than 1048576 bytes"
+    assert response.get_json(force=True)["Err"] == "The request is larger than 16777216 bytes"
 
 
 # errors of our own code

@@ -1,7 +1,7 @@
 """Networks spread: three hosts, whatever their users and crashes do, come to agree, and nothing is lost by it."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
@@ -17,9 +17,10 @@ from cluster.participation import Participation
 from cluster.removals import REST, read
 from cluster.spread import State
 from cluster.spreader import RETRY, Spreader
+from ipam.tenancy import NameTaken
 from store import records
 from store.codec import decode, encode
-from store.interface import ABSENT, Change, Delete, Entry, Put, Snapshot
+from store.interface import ABSENT, Change, Check, Delete, Entry, Put, Snapshot
 from store.memory import MemoryStore
 from store.records import NETWORKS, DockerNetwork, NetworkShape
 
@@ -130,6 +131,7 @@ class Host:
         self.docker = Docker(self.fuse)
         self.entries: Mapping[str, Entry] | None = None
         self.now = 0.0
+        self.fence: Callable[[], Check] = lambda: Check(records.host_key(name), ABSENT)  # as it is: nobody beats here
         self.start()
 
     def start(self) -> None:
@@ -142,6 +144,7 @@ class Host:
             LEASE,
             lambda: self.entries,
             self.docker.ours,
+            lambda: self.fence(),
             token=lambda: f"t{next(ids)}",
             clock=lambda: self.now,
         )
@@ -227,6 +230,23 @@ def test_a_host_that_was_away_makes_and_removes_what_it_missed(cluster: Cluster)
     assert third.pools_of("web") == set()
     assert third.pools_of("db") == {POOLS[1]}
     assert cluster.record("web") == replace(cluster.record("web"), removed=True)  # type: ignore[type-var]
+
+
+def test_what_is_removed_on_a_machine_that_is_none_of_the_cluster_is_removed_nowhere_else(cluster: Cluster) -> None:
+    """A clone, or one that wrong settings led here."""
+    one, *others = cluster.hosts
+    one.docker.make(shape("web"))
+    cluster.settle()
+
+    def refused() -> Check:
+        raise NameTaken("somebody else beats as host h1")
+
+    one.fence = refused
+    one.docker.all.clear()
+    with pytest.raises(NameTaken):
+        one.look()
+    cluster.settle(others)
+    assert [host.pools_of("web") for host in others] == [{POOLS[0]}] * 2
 
 
 def test_removed_where_nobody_needs_it_but_used_elsewhere_it_is_made_again_and_says_why(cluster: Cluster) -> None:
