@@ -30,7 +30,7 @@ class Directory:
         self._saved: Mapping[str, Entry] | None = None
         self._save_at = 0.0
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
-        self.start, self.stop = self._following.start, self._following.stop
+        self.start, self.stop, self.hurry = self._following.start, self._following.stop, self._following.hurry
 
     def endpoints(self) -> Mapping[str, records.Endpoint]:
         """All of them by key, as the store last had them, be it before a restart."""

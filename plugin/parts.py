@@ -11,6 +11,7 @@ from cluster.events import Follower
 from cluster.garbage import Collector
 from cluster.lender import Lender
 from cluster.listing import Listing
+from cluster.lookout import Lookout
 from cluster.revive import Reviver
 from cluster.silence import Silence
 from cluster.subnets import Subnets
@@ -31,6 +32,7 @@ from plugin.settings import Settings
 from plugin.spreading import Spreading, assemble_spreading
 from plugin.stores import Opened, open_stores
 from store.interface import Store, reconnect
+from store.records import host_key
 from store.sqlite import SqliteStore
 
 
@@ -62,7 +64,7 @@ def assemble(settings: Settings) -> Parts:
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, engine, metrics = settings.host, Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name) for name in ("host.db", "names.db"))
-    shared = open_stores(settings, metrics.store_call, lambda: reviver.poke())
+    shared = open_stores(settings, metrics.store_call, lambda: go_on())
     store, alone = shared.store, settings.store.scheme == "sqlite"
     tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away)
     networks = Networks(local, lambda: naming.endpoints.poke())
@@ -84,6 +86,10 @@ def assemble(settings: Settings) -> Parts:
         reconnect(store)
         keeping.upkeep.hurry()  # the others must hear of it
 
+    def go_on() -> None:
+        for hurry in (watch.hurry, naming.directory.hurry, spreading.hurry, reviver.poke):
+            hurry()
+
     def verify() -> None:
         ipam.verify()
         addressing.mirror.forget()
@@ -103,7 +109,8 @@ def assemble(settings: Settings) -> Parts:
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()], ipam.held)
     listing = Listing(engine, [subnets, Auxiliaries(ipam)])
     events = Follower(engine, [reviver, listing, naming.endpoints, *spreading.listeners])
-    own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, keeping.heart, keeping.upkeep]
+    lookout = Lookout(store, shared.away, host_key(host))
+    own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, keeping.heart, keeping.upkeep, lookout]
     told: list[Worker] = [*naming.workers, reviver, listing, *spreading.workers, events]
     agent = Agent([*own, operating.web, *told], [store, local, kept])
     return Parts(host, store, local, kept, ipam, driver, tenancy, keeping.collector, operating, metrics, agent, forget)
