@@ -23,6 +23,7 @@ from ipam.spaces import Spaces
 from ipam.tenancy import SystemClock, Tenancy
 from operations.metrics import Metrics
 from operations.observer import Sources
+from operations.trial import Trial
 from plugin.addressing import assemble_addressing
 from plugin.forwarding import Forwarding, assemble_forwarding
 from plugin.keeping import Keeping, assemble_keeping
@@ -104,7 +105,7 @@ def assemble(settings: Settings) -> Parts:
     keeping = assemble_keeping(
         settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.looked, naming.directory.save
     )
-    sources = _sources(settings, shared, watch, tenancy, forwarding, naming, spreading, keeping, engine)
+    sources = _sources(settings, shared, watch, tenancy, forwarding, naming, spreading, keeping, engine, Trial(local))
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()], ipam.held)
     listing = Listing(engine, [subnets, Auxiliaries(ipam)])
@@ -126,12 +127,14 @@ def _sources(
     spreading: Spreading,
     keeping: Keeping,
     engine: Dockerd,
+    trial: Trial,
 ) -> Sources:
     return Sources(
         host=settings.host,
         store_address=str(settings.store),
         ttl=settings.lease_ttl,
         state_dir=settings.state_dir,
+        unwritten=trial.fault,
         resolvers=settings.dns,
         store=shared.store,
         away=shared.away,
