@@ -121,9 +121,9 @@ class Observer:
         )
 
     def _peers(self) -> set[str]:
-        """They are known at once; silences only after the next look at all hosts."""
+        """Of all networks. They are known at once; silences only after the next look at all hosts."""
         view = self._see.watch.view()
-        return {host for _, host in records.peers(view.entries if view else ())}
+        return set[str]().union(*view.peers().values()) if view else set()
 
     def problems(self) -> list[str]:
         failing = [f"{duty}: {why}" for upkeep in self._see.upkeeps for duty, why in upkeep.failing().items()]
