@@ -35,7 +35,7 @@ class Directory:
         self._endpoints = self._saved = MappingProxyType(before)
         self._doubted: Set[str] = frozenset()  # known, and not shown by a store that has forgotten
         self._following = Following(store, host, records.ENDPOINTS, self._take, self._believes)
-        self.start, self.stop = self._following.start, self._following.stop
+        self.start, self.stop, self.hurry = self._following.start, self._following.stop, self._following.hurry
 
     def endpoints(self) -> Mapping[str, records.Endpoint]:
         """All of them by key, as the store last had them, be it before a restart."""

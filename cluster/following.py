@@ -12,7 +12,7 @@ from store.interface import Entry, Store, StoreUnavailable
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds one question to the store may stay open
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two questions to a store that does not answer
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds until a store that did not answer is asked again, unless told
 
 
 class Following:
@@ -28,7 +28,7 @@ class Following:
         `believes`: see Copy."""
         self._copy, self._heard = Copy(store, host, topic, believes), heard
         self._answered = self._turned = time.monotonic()
-        self._stopping = threading.Event()
+        self._stopping, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follow {topic}", daemon=True)
 
     def start(self) -> None:
@@ -37,6 +37,11 @@ class Following:
     def stop(self) -> None:
         """Does not wait for an open question: the thread ends with the process."""
         self._stopping.set()
+        self._woken.set()
+
+    def hurry(self) -> None:
+        """The store is back: a pause after its failure ends."""
+        self._woken.set()
 
     def entries(self) -> Mapping[str, Entry] | None:
         """The last that the store said, None if it has not answered since the start."""
@@ -55,6 +60,7 @@ class Following:
         untold: dict[str, Entry | None] = {}
         while not self._stopping.is_set():
             self._turned = time.monotonic()
+            self._woken.clear()
             try:
                 untold |= self._copy.next(0 if untold else PATIENCE)
                 if untold or away:
@@ -62,7 +68,7 @@ class Following:
             except StoreUnavailable as error:  # told by store/breaker.py, loudly and once
                 log.debug("the store is away, everything stays as it is", extra={"why": error})
                 away = True
-                self._stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 spreads hosts, keeps no secret
+                self._woken.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 spreads hosts, keeps no secret
                 pause = min(pause * 2, LONGEST_PAUSE)
             except Exception:  # the loop must live: what broke it may be gone with the next change
                 log.exception("following the cluster failed")

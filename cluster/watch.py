@@ -27,7 +27,7 @@ class Watch:
         self._view: View | None = None
         self._trusts, self._doubts, self._doubted = trusts, False, doubted
         self.start, self.stop = self._following.start, self._following.stop
-        self.age, self.idle = self._following.age, self._following.idle
+        self.age, self.idle, self.hurry = self._following.age, self._following.idle, self._following.hurry
 
     def view(self) -> View | None:
         """The last that the store said, None if it has not answered since the start."""

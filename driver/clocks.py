@@ -3,7 +3,6 @@ has to have flannelpy, nor is anything written down for it. They tell the time o
 some firewalls let only echoes pass: who does not answer is not told of. There is no such thing in ICMPv6."""
 
 import secrets
-import select
 import socket
 import struct
 import time
@@ -29,9 +28,11 @@ def ahead(hosts: Mapping[str, IPv4Address], timeout: float) -> dict[str, float]:
                 continue
         until = time.monotonic() + timeout
         while len(found) < len(names) and (left := until - time.monotonic()) > 0:
-            if not select.select([made], [], [], left)[0]:
+            made.settimeout(left)
+            try:
+                data, (by, _) = made.recvfrom(1 << 16)
+            except TimeoutError:
                 break
-            data, (by, _) = made.recvfrom(1 << 16)
             told = read_answer(data, identifier, _now())
             if told and told[0] < len(names) and hosts[names[told[0]]] == ip_address(by):
                 found[names[told[0]]] = told[1]

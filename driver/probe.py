@@ -116,11 +116,15 @@ class _Round(Generic[K]):
         return self._sockets[version, echo.source]
 
     def _listen(self, until: float) -> None:
-        by_socket = {each: version for (version, _), each in self._sockets.items()}
+        by_number = {each.fileno(): (each, version) for (version, _), each in self._sockets.items()}
+        poll = select.poll()  # which knows descriptors beyond 1023, too
+        for number in by_number:
+            poll.register(number, select.POLLIN)
         while len(self._found) < len(self._wanted) and (left := until - time.monotonic()) > 0:
-            for each in select.select(list(by_socket), [], [], left)[0]:
+            for number, _ in poll.poll(left * 1000):
+                each, version = by_number[number]
                 data, where = each.recvfrom(1 << 16)
-                self._take(by_socket[each], data, ip_address(where[0].partition("%")[0]))
+                self._take(version, data, ip_address(where[0].partition("%")[0]))
 
     def _take(self, version: int, data: bytes, by: IPAddress) -> None:
         heard = read_answer(version, data)

@@ -66,6 +66,14 @@ class View:
         named = ((f"{name}/{host}", table) for name, table in self._tables.items() if name.endswith(f"/{kind}"))
         return (key for key, table in named if key in table)
 
+    def peers(self) -> dict[IPNetwork, set[str]]:
+        """The hosts of each network."""
+        return {
+            records.pool_of_key(name): {key.rpartition("/")[2] for key in table}
+            for name, table in self._tables.items()
+            if name.endswith("/peers") and records.names_pool(name)
+        }
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and _filled(self._tables) == _filled(other._tables)
 

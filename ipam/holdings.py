@@ -10,7 +10,7 @@ from ipam.journal import BORROWED, HeldBlock, PoolJournal
 from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.model import PoolId
-from ipam.pools import Claim, Pools
+from ipam.pools import Claim, OtherGateway, Pools
 from store.codec import BadRecord
 from store.ip import IPAddress, IPNetwork, contains, overlap
 
@@ -35,9 +35,12 @@ class Holdings:
 
     def take_block(self, pool_id: PoolId, wanted: IPAddress | None = None) -> None:
         pool = pool_id.pool
-        if (gateway := self._ledger.of(pool).gateway) is not None:
-            self._commons.fix_gateway(pool, gateway)  # a pool that was lost and made anew may have another one
-        claim = self._pools.take_block(pool_id, tuple(self._ledger.of(pool).blocks), wanted)
+        held, gateway = tuple(self._ledger.of(pool).blocks), self._ledger.of(pool).gateway
+        try:
+            claim = self._pools.take_block(pool_id, held, wanted, gateway)
+        except OtherGateway:
+            self._commons.fix_gateway(pool, gateway)
+            claim = self._pools.take_block(pool_id, held, wanted, gateway)
         self._add_block(pool, claim)
         log.info("block taken", extra={"pool": pool, "block": claim.block})
 

@@ -5,7 +5,7 @@ pool's record and this host's lease. So whoever holds a block knows which of its
 taken, and nobody else reserves one in it afterwards."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipam import blocks
@@ -15,7 +15,7 @@ from ipam.tenancy import Tenancy
 from store import records
 from store.codec import decode, encode
 from store.feed import MAX_CHANGES
-from store.interface import ABSENT, Change, Check, Contended, Delete, Put, Store
+from store.interface import ABSENT, Change, Check, Contended, Delete, Entry, Put, Store
 from store.ip import IPAddress, IPNetwork, overlap
 from store.shared import Opened, Shared, close_if_empty, create, read_open
 from store.update import ATTEMPTS
@@ -37,6 +37,18 @@ class Claim:
 
     block: IPNetwork
     reserved: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A pool of which this host is a holder: the two as a transaction can insist on them."""
+
+    opened: Opened[records.Pool]
+    member: Check
+
+
+class OtherGateway(Contended):
+    """The pool has another gateway than this host knows, or none: it was lost, and made anew."""
 
 
 class Pools:
@@ -165,46 +177,60 @@ class Pools:
 
     # blocks
 
-    def take_block(self, pool_id: PoolId, held: Collection[IPNetwork], wanted: IPAddress | None = None) -> Claim:
-        """A block for this host; the one that holds `wanted` if that is given.
+    def take_block(
+        self,
+        pool_id: PoolId,
+        held: Collection[IPNetwork],
+        wanted: IPAddress | None = None,
+        gateway: IPAddress | None = None,
+    ) -> Claim:
+        """A block for this host; the one that holds `wanted` if that is given. OtherGateway if the pool has not the
+        one that this host knows.
 
-        One that is ours in the store but not in `held` comes first: a crash between the two leaves such a block."""
+        One that is ours in the store but not in `held` comes first: a crash between the two leaves such a block.
+
+        A container's start waits for this, and for each question to the store: so nothing is read twice. What was read
+        may be otherwise by the time of the claim, which insists on all of it."""
         pool = pool_id.pool
         for _ in range(ATTEMPTS):
-            opened, checks = self.opened(pool), self._tenancy.check_new()
-            owners = self.owners(pool)
-            block = self._choose(pool_id, opened.record, owners, held, wanted)
-            if self._claim(pool, opened, block, *checks):
-                return _claimed(opened, block)
+            joined, checks, standing = self._joined(pool), self._tenancy.check_new(), self._standing(pool)
+            record = joined.opened.record
+            if gateway not in (None, record.gateway):
+                raise OtherGateway(f"pool {pool}: other hosts kept changing its gateway; try again")
+            block = self._choose(pool_id, record, _owners(standing), held, wanted)
+            if self._claim(pool, joined, block, standing.get(block), *checks):
+                return _claimed(record, block)
         raise Contended(f"pool {pool}: other hosts kept taking the blocks that were free; try again")
 
     def retake_block(self, pool: IPNetwork, block: IPNetwork) -> Claim | None:
         """After a lost lease: the block, if it is still, or again, ours."""
         for _ in range(ATTEMPTS):
-            opened = self.opened(pool)
+            joined = self._joined(pool)
             entry = self._store.get(records.block_key(pool, block))
             standing = decode(records.Block, entry.value) if entry else None
             if standing and standing.host != self.host and not self._tenancy.is_hearsay(standing):
                 return None
-            if self._claim(pool, opened, block, self._tenancy.check()):
-                return _claimed(opened, block)
+            if self._claim(pool, joined, block, entry, self._tenancy.check()):
+                return _claimed(joined.opened.record, block)
         raise Contended(f"pool {pool}: other hosts kept changing block {block}")
 
     def owners(self, pool: IPNetwork) -> dict[IPNetwork, str]:
+        return _owners(self._standing(pool))
+
+    def _standing(self, pool: IPNetwork) -> dict[IPNetwork, Entry]:
+        """The blocks that somebody has."""
         entries = self._store.read(records.blocks_prefix(pool)).entries
-        return {
-            records.block_of_key(key): decode(records.Block, entry.value).host for key, entry in records.sound(entries)
-        }
+        return {records.block_of_key(key): entry for key, entry in records.sound(entries)}
 
-    def _claim(self, pool: IPNetwork, opened: Opened[records.Pool], block: IPNetwork, *checks: Check) -> bool:
-        """Take a free block, or make sure of one that is ours already."""
-        # As a member: a claim that arrives late, when this host has left the pool, must not leave a block behind.
-        member = self._member(pool)
-        return self._store.commit(opened.check(shared(pool)), *checks, member, self._ours_or_free(pool, block))
+    def _claim(self, pool: IPNetwork, joined: Joined, block: IPNetwork, entry: Entry | None, *checks: Check) -> bool:
+        """Take a free block, or make sure of one that is ours already; `entry` is what stands there.
 
-    def _ours_or_free(self, pool: IPNetwork, block: IPNetwork) -> Change:
+        As a member: a claim that arrives late, when this host has left the pool, must not leave a block behind."""
+        ours = self._ours_or_free(pool, block, entry)
+        return self._store.commit(joined.opened.check(shared(pool)), *checks, joined.member, ours)
+
+    def _ours_or_free(self, pool: IPNetwork, block: IPNetwork, entry: Entry | None) -> Change:
         key, mine = records.block_key(pool, block), self._claimed_block()
-        entry = self._store.get(key)
         if entry is None or entry.value == mine:
             return Check(key, entry.version) if entry else Put(key, mine, ABSENT)
         standing = decode(records.Block, entry.value)
@@ -238,11 +264,19 @@ class Pools:
         return found
 
     def opened(self, pool: IPNetwork) -> Opened[records.Pool]:
-        self.join(pool)
-        opened = read_open(self._store, shared(pool))
-        if opened is None:
-            raise Contended(f"pool {pool}: another host removed it meanwhile; try again")
-        return opened
+        return self._joined(pool).opened
+
+    def _joined(self, pool: IPNetwork) -> Joined:
+        """Joined now, where this host was not, or the store has forgotten it. The record is read after the membership,
+        with which it stays."""
+        for _ in range(ATTEMPTS):
+            member = self._member(pool)
+            opened = read_open(self._store, shared(pool)) if isinstance(member, Check) else None
+            if opened is not None and isinstance(member, Check):
+                self._refuse_dockers(pool, opened.record)
+                return Joined(opened, member)
+            self.join(pool)
+        raise Contended(f"pool {pool}: another host removed it meanwhile; try again")
 
 
 class HeldElsewhere(Exception):
@@ -293,8 +327,12 @@ def _sized(pool_id: PoolId) -> str:
     return f"{where} ({pool_id.pool.num_addresses} addresses)"
 
 
-def _claimed(opened: Opened[records.Pool], block: IPNetwork) -> Claim:
-    return Claim(block, tuple(address for address in opened.record.reserved if address in block))
+def _claimed(record: records.Pool, block: IPNetwork) -> Claim:
+    return Claim(block, tuple(address for address in record.reserved if address in block))
+
+
+def _owners(standing: Mapping[IPNetwork, Entry]) -> dict[IPNetwork, str]:
+    return {block: decode(records.Block, entry.value).host for block, entry in standing.items()}
 
 
 def _refuse_other_block_size(pool: IPNetwork, record: records.Pool, wanted: int | None) -> None:

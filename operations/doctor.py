@@ -100,7 +100,8 @@ class Doctor:
             lookups=tuple(lookups),
             dropped={reason: count - before.get(reason, count) for reason, count in _dropped().items()},
             bad_checksums=see.checksums.many,
-            disk=_disk(see.state_dir),
+            disk=_disk(see.state_dir / "host.db"),
+            unwritten=see.unwritten(),
         )
 
     def _entries(self, leases: Snapshot | None) -> dict[str, bytes]:

@@ -43,4 +43,5 @@ class Facts:
     lookups: tuple[Lookup, ...]  # containers here that asked for one on another host
     dropped: Mapping[str, int]  # packets, by our own rules while the doctor looked, by reason
     bad_checksums: int  # of tunnelled packets, lately, if there were many
-    disk: tuple[int, int] | None  # bytes free and in all, of the state directory; None if that is gone
+    disk: tuple[int, int] | None  # bytes free and in all, where the records are; None if they are gone
+    unwritten: str  # why nothing can be written there, empty if it can

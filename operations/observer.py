@@ -45,6 +45,7 @@ class Sources:
     store_address: str
     ttl: float
     state_dir: Path
+    unwritten: Callable[[], str]  # why this host's own records cannot be written, empty if they can
     resolvers: Sequence[IPAddress]  # where containers ask for names, none where they do not
     store: Store
     away: Callable[[], tuple[float, str] | None]  # seconds and reason, None while the store answers
@@ -120,9 +121,9 @@ class Observer:
         )
 
     def _peers(self) -> set[str]:
-        """They are known at once; silences only after the next look at all hosts."""
+        """Of all networks. They are known at once; silences only after the next look at all hosts."""
         view = self._see.watch.view()
-        return {host for _, host in records.peers(view.entries if view else ())}
+        return set[str]().union(*view.peers().values()) if view else set()
 
     def problems(self) -> list[str]:
         failing = [f"{duty}: {why}" for upkeep in self._see.upkeeps for duty, why in upkeep.failing().items()]
@@ -132,6 +133,8 @@ class Observer:
             found.insert(0, f"the store has been away for {away[0]:.0f} s: {away[1]}")
         if fence := lease_state(self._see).fence:
             found.insert(0, fence)
+        if unwritten := self._see.unwritten():
+            found.insert(0, unwritten)
         return found
 
     def stalled(self) -> list[str]:
@@ -151,6 +154,8 @@ class Observer:
             found.append(f"where other hosts are is not known: {fault}")
         if fence := _fence(self._see.tenancy):
             found.append(fence)
+        if unwritten := self._see.unwritten():
+            found.append(unwritten)
         if (away := self._see.away()) and not any(self._see.ours().blocks.values()):
             found.append(f"the store has been away for {away[0]:.0f} s, and this host holds no block: {away[1]}")
         return found

@@ -1,11 +1,8 @@
 """This host's state in numbers, for Prometheus."""
 
-from collections import Counter
-
 from operations.metrics import Counts
 from operations.observer import Observer, Sources, in_use
 from operations.traffic import Traffic
-from store import records
 
 
 class Tally:
@@ -16,13 +13,13 @@ class Tally:
     def counts(self) -> Counts:
         see, ours, status = self._see, self._see.ours(), self._observer.status()
         view = see.watch.view()
-        peers = Counter(pool for pool, host in records.peers(view.entries if view else ()) if host != see.host)
+        peers = {pool: len(hosts - {see.host}) for pool, hosts in view.peers().items()} if view else {}
         return Counts(
             networks=status.networks,
             endpoints=status.endpoints,
             addresses={where: sum(map(in_use, leases.values())) for where, leases in ours.leases.items()},
             blocks={where: len(blocks) for where, blocks in ours.blocks.items()},
-            peers={("", pool): peers[pool] for network in ours.networks for pool in network.pools[:1]},
+            peers={("", pool): peers.get(pool, 0) for network in ours.networks for pool in network.pools[:1]},
             lease_silence=see.tenancy.silence(),
             lease_ttl=see.ttl,
             store_away=status.store.away_for or 0.0,

@@ -120,7 +120,13 @@ class WebServer:
         host, port = self._address
         try:
             self._server = create_server(
-                self._app, host=host, port=port, threads=THREADS, ident=None, map=self._connections
+                self._app,
+                host=host,
+                port=port,
+                threads=THREADS,
+                ident=None,
+                map=self._connections,
+                asyncore_use_poll=True,  # select() knows no descriptor beyond 1023
             )
         except OSError as error:
             self.fault = f"FLANNELPY_HTTP is {host}:{port}: no health, metrics or page there ({error.strerror})"

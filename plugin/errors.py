@@ -4,6 +4,7 @@ No error is a 404: to ProgramExternalConnectivity and to the IPAM's GetCapabilit
 carry on" (moby, daemon/libnetwork/drivers/remote/driver.go)."""
 
 import logging
+from http import HTTPStatus
 
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException
@@ -13,6 +14,7 @@ from cluster.engine import FOR_NOW
 from driver import errors as driver
 from ipam import errors as ipam
 from ipam.lending import NoAnswer
+from plugin import descriptors
 from plugin.body import MAX_BODY, Emptied, Malformed, shown
 from plugin.handshake import Json, refusal
 from store.interface import Contended, StoreUnavailable
@@ -69,6 +71,8 @@ def _refuse_http(error: HTTPException) -> tuple[Json, int]:
 
 
 def _refuse_unknown(error: Exception) -> tuple[Json, int]:
+    if descriptors.is_for_want(error):
+        return _refuse(f"{descriptors.sentence()} {FOR_NOW}", HTTPStatus.SERVICE_UNAVAILABLE)
     log.error("unexpected error", exc_info=error, extra={"call": _call()})
     return _refuse(f"{_call()} failed because of an error in flannelpy: see its log on this host", 500)
 

@@ -26,6 +26,21 @@ class Taken(Busy):
     """Somebody else has the socket."""
 
 
+class Place:
+    """The file of a socket that one listens on, for as long as it is that socket's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file = path, _file(path)
+
+    def is_lost(self) -> bool:
+        """Nobody finds the socket any more: somebody removed its file, and another may have one there."""
+        return _file(self.path) != self._file
+
+    def remove(self) -> None:
+        if not self.is_lost():
+            self.path.unlink(missing_ok=True)
+
+
 def listen(path: Path, patience: float = PATIENCE) -> socket.socket:
     """A listening socket at `path`, in place of a dead one's file. The directory is locked meanwhile, or two starts
     at the same time would both find the file dead. Without patience, nobody is asked to give way."""
@@ -81,6 +96,15 @@ def _listener(path: Path) -> int | None:
             return 0
         pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(pid)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from any other that has its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _bound(path: Path) -> socket.socket:

@@ -12,6 +12,7 @@ from cluster.events import Follower
 from cluster.garbage import Collector
 from cluster.lender import Lender
 from cluster.listing import Listing
+from cluster.lookout import Lookout
 from cluster.revive import Reviver
 from cluster.silence import Silence
 from cluster.subnets import Subnets
@@ -25,6 +26,7 @@ from ipam.spaces import Spaces
 from ipam.tenancy import Tenancy
 from operations.metrics import Metrics
 from operations.observer import Sources
+from operations.trial import Trial
 from plugin.addressing import assemble_addressing
 from plugin.forwarding import Forwarding, assemble_forwarding
 from plugin.keeping import Keeping, assemble_keeping
@@ -34,6 +36,7 @@ from plugin.settings import Settings
 from plugin.spreading import Spreading, assemble_spreading
 from plugin.stores import Opened, open_stores
 from store.interface import Store, reconnect
+from store.records import host_key
 from store.sqlite import SqliteStore
 
 
@@ -65,7 +68,7 @@ def assemble(settings: Settings) -> Parts:
     settings = replace(settings, dns=tuple(each for each in settings.dns if sysctl.speaks(each.version)))
     host, engine, metrics = settings.host, Dockerd(settings.docker), Metrics()
     local, kept = (SqliteStore(settings.state_dir / name, most_bytes=inf) for name in ("host.db", "names.db"))
-    shared = open_stores(settings, metrics.store_call, lambda: reviver.poke())
+    shared = open_stores(settings, metrics.store_call, lambda: go_on())
     store, alone = shared.store, settings.store.scheme == "sqlite"
     place = Place(settings.cluster, str(settings.store))
     tenancy = Tenancy(store, local, host, settings.lease_ttl, SystemClock(), alone=alone, away=shared.away, place=place)
@@ -88,6 +91,10 @@ def assemble(settings: Settings) -> Parts:
         reconnect(store)
         keeping.upkeep.hurry()  # the others must hear of it
 
+    def go_on() -> None:
+        for hurry in (watch.hurry, naming.directory.hurry, spreading.hurry, reviver.poke):
+            hurry()
+
     def verify() -> None:
         ipam.verify()
         addressing.mirror.forget()
@@ -102,12 +109,13 @@ def assemble(settings: Settings) -> Parts:
     keeping = assemble_keeping(
         settings, store, networks, watch, tenancy, ipam, driver, engine, forget, naming.looked, naming.directory.save
     )
-    sources = _sources(settings, shared, watch, tenancy, forwarding, naming, spreading, keeping, engine)
+    sources = _sources(settings, shared, watch, tenancy, forwarding, naming, spreading, keeping, engine, Trial(local))
     operating = assemble_operating(sources, metrics, settings.http)
     reviver = Reviver(engine, lambda: [network.id for network in networks.networks()], ipam.held)
     listing = Listing(engine, [subnets, Auxiliaries(ipam)])
     events = Follower(engine, [reviver, listing, naming.endpoints, *spreading.listeners])
-    own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, keeping.heart, keeping.upkeep]
+    lookout = Lookout(store, shared.away, host_key(host))
+    own: list[Worker] = [*forwarding.workers, watch, lender, addressing.mirror, keeping.heart, keeping.upkeep, lookout]
     told: list[Worker] = [*naming.workers, reviver, listing, *spreading.workers, events]
     agent = Agent([*own, operating.web, *told], [store, local, kept])
     return Parts(host, store, local, kept, ipam, driver, tenancy, keeping.collector, operating, metrics, agent, forget)
@@ -123,12 +131,14 @@ def _sources(
     spreading: Spreading,
     keeping: Keeping,
     engine: Dockerd,
+    trial: Trial,
 ) -> Sources:
     return Sources(
         host=settings.host,
         store_address=str(settings.store),
         ttl=settings.lease_ttl,
         state_dir=settings.state_dir,
+        unwritten=trial.fault,
         resolvers=settings.dns,
         store=shared.store,
         away=shared.away,

@@ -8,21 +8,23 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.sock import UnixSocket  # type: ignore[import-untyped]
 
-from plugin.listening import listen
+from plugin.descriptors import raise_limit
+from plugin.listening import Busy, Place, listen
 from plugin.notify import notify
 from plugin.settings import Settings, SettingsError
 from plugin.watchdog import Systemd, Watchdog
+from plugin.worker import Worker
 from store.interface import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -31,22 +33,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+AGAIN = 1.0  # seconds for a stand-in to give way that has a socket's place by now
 TURN = 0.001  # seconds a thread of the agent may keep a request waiting, each time that it comes back from the disk
 
 
 def serve(settings: Settings, create: Callable[[Settings], "Flask"]) -> None:
     """Serve until SIGTERM; leaves by SystemExit, like gunicorn. `create` runs in the worker, never before the fork."""
+    raise_limit()
     systemd = Systemd.take()  # else gunicorn speaks up as well
     listeners = [listen(path) for path in settings.socket]
+    places = [Place(path) for path in settings.socket]
     app = _Application(options(settings, listeners, systemd), lambda: create(settings))
-    _Master(app, settings.socket, systemd).run()
+    _Master(app, places, systemd).run()
 
 
 def options(settings: Settings, listeners: Iterable[socket.socket], systemd: Systemd) -> dict[str, Any]:
     return {
         "bind": [f"fd://{listener.detach()}" for listener in listeners],
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "threads": 32,  # made when needed; most wait, for the kernel, the disk or another host
         "keepalive": 0,  # an idle connection closed just as dockerd reuses it makes it retry, with an empty body
         "timeout": 120,  # of a worker whose main thread hangs; requests are bounded by their handlers
@@ -103,9 +108,10 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
 
 class _Master(Arbiter):  # type: ignore[misc]
-    def __init__(self, app: _Application, paths: Iterable[Path], systemd: Systemd) -> None:
+    def __init__(self, app: _Application, places: Sequence[Place], systemd: Systemd) -> None:
         super().__init__(app)
-        self._paths, self._told = tuple(paths), systemd.socket
+        self._places, self._told = [*places], systemd.socket
+        self._in_the_way = ""
 
     def start(self) -> None:
         super().start()
@@ -113,10 +119,33 @@ class _Master(Arbiter):  # type: ignore[misc]
 
     def stop(self, graceful: bool = True) -> None:
         notify(self._told, "STOPPING=1")
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+        for place in self._places:
+            place.remove()
         with suppress(HaltServer):  # a worker that could not start: that is no news any more
             super().stop(graceful)
+
+    def manage_workers(self) -> None:
+        """Each second. A socket whose file somebody removed is made anew, and with it the worker, which has the old
+        one: that costs no packet, and calls wait meanwhile."""
+        made = [self._listen_again(number) for number, place in enumerate(self._places) if place.is_lost()]
+        if any(made):
+            self.kill_workers(signal.SIGTERM)
+        super().manage_workers()
+
+    def _listen_again(self, number: int) -> bool:
+        path = self._places[number].path
+        try:
+            listener = listen(path, patience=AGAIN)
+        except Busy as error:
+            if str(error) != self._in_the_way:
+                log.error("the socket was removed, and cannot be made anew", extra={"why": error})
+            self._in_the_way = str(error)
+            return False
+        log.warning("the socket was removed by somebody, and is made anew", extra={"path": path})
+        self._in_the_way, self._places[number] = "", Place(path)
+        self.LISTENERS[number].close()
+        self.LISTENERS[number] = UnixSocket(str(path), self.cfg, self.log, fd=listener.detach())
+        return True
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         """gunicorn's own codes, 3 and 4, mean something else for our commands."""

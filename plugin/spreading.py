@@ -22,6 +22,7 @@ class Spreading:
     workers: Sequence[Worker]
     listeners: Sequence[Listener]  # to Docker's events
     outcomes: Callable[[], Mapping[str, Outcome]]  # how it stands with each network
+    hurry: Callable[[], None] = lambda: None  # to be told when the store is back
 
 
 def assemble_spreading(
@@ -43,7 +44,7 @@ def assemble_spreading(
         lambda: {network.id for network in journal.networks() if not network.adopted},
         fence,
     )
-    return Spreading([spreader, following], [spreader], spreader.outcomes)
+    return Spreading([spreader, following], [spreader], spreader.outcomes, following.hurry)
 
 
 def _abstaining(host: str, engine: Dockerd, store: Store, had: Participation, journal: Journal) -> Spreading:
@@ -57,4 +58,4 @@ def _abstaining(host: str, engine: Dockerd, store: Store, had: Participation, jo
     abstainer = Abstainer(
         had, following.entries, lambda: {pool for network in journal.networks() for pool in network.pools[:1]}, names
     )
-    return Spreading([abstainer, following], [], abstainer.outcomes)
+    return Spreading([abstainer, following], [], abstainer.outcomes, following.hurry)

@@ -10,7 +10,6 @@ A key of ours is `root` + "/" + key in Consul. Versions are Consul's ModifyIndex
 A commit whose answer was lost (StoreUnavailable) may have happened. Repeating it then loses to itself and answers
 False, since the keys are no longer where they were. So read them first, and compare with what was to be written."""
 
-import random
 import re
 import threading
 import time
@@ -51,7 +50,6 @@ LOST_RACE = re.compile(
 )
 CATALOG_RULE = 'node_prefix "flannelpy-" { policy = "write" } and service "NAME" { policy = "write" }'
 BURST, GAP = 10, 0.1  # a prefix is asked for ten times at once, then ten times a second
-LONGEST_PAUSE = 3.0  # seconds, after many failures
 
 T = TypeVar("T")
 
@@ -99,20 +97,12 @@ class Pace:
 
     def __init__(self) -> None:
         self._next = 0.0
-        self._failures = 0
 
     def delay(self, now: float) -> float:
         """Seconds to let pass before the next question, which is taken to be asked then."""
         turn = max(self._next, now - BURST * GAP)
         self._next = turn + GAP
-        pause = min(GAP * 2**self._failures, LONGEST_PAUSE) if self._failures else 0
-        return max(turn - now, pause * random.uniform(0.5, 1))  # noqa: S311 - keeps hosts apart, and no secret
-
-    def answered(self) -> None:
-        self._failures = 0
-
-    def failed(self) -> None:
-        self._failures = min(self._failures + 1, 10)
+        return max(turn - now, 0.0)
 
 
 class ConsulStore:
@@ -167,7 +157,7 @@ class ConsulStore:
     def wait(self, prefix: str, after: int, timeout: float) -> Snapshot:
         """As the interface says; up to 10 minutes (Consul's own limit), and TIMEOUT more when Consul is stuck.
 
-        No tight loop comes of calling this for ever: it spaces its questions itself, also after StoreUnavailable.
+        No tight loop comes of calling this for ever: it spaces its questions itself, ten a second.
         An empty prefix has no index of its own: then any write in Consul ends the wait."""
         if after < 1:
             return self.read(prefix)
@@ -176,12 +166,7 @@ class ConsulStore:
         pace = self._paces.setdefault(prefix, Pace())
         self._closed.wait(min(pace.delay(time.monotonic()), timeout))
         left = max(deadline - time.monotonic(), 0.001)
-        try:
-            snapshot = self._list(prefix, [("index", str(after)), ("wait", f"{left * JITTER * 1000:.0f}ms")])
-        except StoreUnavailable:
-            pace.failed()
-            raise
-        pace.answered()
+        snapshot = self._list(prefix, [("index", str(after)), ("wait", f"{left * JITTER * 1000:.0f}ms")])
         if snapshot.version < after:  # Consul was restored, or forgot old deletions: begin again
             return Snapshot(snapshot.entries, version=0)
         return snapshot

@@ -26,18 +26,27 @@ def disk_has_room(facts: Facts) -> Iterator[Finding]:
     if facts.disk is None:
         yield error(
             "disk",
-            "the state directory is gone: nothing can be written down, so no address is given out",
+            "the state directory is gone, or its host.db: nothing can be written down, so no address is given out",
             "stop the containers of flannelpy networks, then restart flannelpy: it knows nothing of them and removes "
             "their links, and begins as a new installation",
         )
-        return
-    free, total = facts.disk
-    if free < LITTLE and free < FEW * total:
+    elif facts.unwritten:
+        yield error(
+            "disk",
+            facts.unwritten,
+            "make room, or see why the disk refuses (`dmesg`); flannelpy goes on by itself as soon as it can write",
+        )
+    elif _is_little(*facts.disk):
+        free, total = (size >> 20 for size in facts.disk)
         yield warning(
             "disk",
-            f"the disk of the state directory has {free >> 20} MiB left of {total >> 20}",
+            f"the disk of the state directory has {free} MiB left of {total}",
             "make room: without it no container can be started, for its address must be written down",
         )
+
+
+def _is_little(free: int, total: int) -> bool:
+    return free < LITTLE and free < FEW * total
 
 
 def kernel_is_as_it_should_be(facts: Facts) -> Iterator[Finding]:
@@ -49,7 +58,7 @@ def duties_are_done(facts: Facts) -> Iterator[Finding]:
     for duty, why in facts.failing.items():
         stores = facts.store_error is not None or refusal(facts) is not None
         told = (facts.engine_error is not None and duty in ENGINES_OWN) or (stores and why.startswith(STORES_OWN))
-        if not told and why != facts.lease.fence:
+        if not told and why != facts.lease.fence and not facts.unwritten.endswith(why):
             yield error("duty", f"{duty}: {why}", "see the log of flannelpy; it is tried again every few seconds")
 
 

@@ -23,6 +23,7 @@ PEERS = (3, 300, 5000)
 CHANGES, IDLE = 40, 60.0  # seconds
 HOSTS, HTTP = 3, "127.0.0.1:9100"
 RUNS, SETTLED = 15, 1.5  # containers, and seconds that each of them has for itself
+PATIENCE = 30.0  # seconds for a host's metrics
 CONTAINERS, STARTED = 20, 40  # on each of the other hosts; and then
 FROM_NOTHING, KNOWN_MEDIAN, KNOWN_P99 = 5000.0, 50.0, 200.0  # ms
 MEMORY, CPU = 150.0, 1.0  # MB, per cent
@@ -101,8 +102,13 @@ def peers_of(host: DockerHost) -> float:
     """None as long as a flannelpy that was just started does not serve its metrics yet."""
     if not host.attempt("ss", "-tlnH", "sport", "=", f":{HTTP.rpartition(':')[2]}").stdout:
         return 0
-    found = re.findall(r"^flannelpy_peers\{.*\} (\S+)$", host.http(f"http://{HTTP}/metrics")[1], re.MULTILINE)
+    found = re.findall(r"^flannelpy_peers\{.*\} (\S+)$", metrics_of(host), re.MULTILINE)
     return sum(map(float, found))
+
+
+def metrics_of(host: DockerHost) -> str:
+    """However long it takes: on a machine with much else to do, a host that reads all that is new may let wait."""
+    return host.http(f"http://{HTTP}/metrics", timeout=PATIENCE)[1]
 
 
 def paced(act: Callable[[int], object]) -> None:
@@ -135,8 +141,7 @@ def traffic_of(hosts: Sequence[DockerHost], act: Callable[[], object]) -> dict[D
 
 
 def traffic_so_far(host: DockerHost) -> Traffic:
-    metrics = host.http(f"http://{HTTP}/metrics")[1]
-    commits = re.findall(r'^flannelpy_store_seconds_count{verb="commit"} (\S+)$', metrics, re.MULTILINE)
+    commits = re.findall(r'^flannelpy_store_seconds_count{verb="commit"} (\S+)$', metrics_of(host), re.MULTILINE)
     sockets = host.attempt("ss", "-tinH", "dport", "=", ":8500").stdout
     received, sent = (sum(map(int, re.findall(rf"bytes_{way}:(\d+)", sockets))) for way in ("received", "acked"))
     return Traffic(sum(map(float, commits)), received, sent)

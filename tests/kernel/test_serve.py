@@ -146,3 +146,21 @@ def test_sigterm_while_it_starts_ends_it_soon_and_without_a_traceback(host: Name
         assert served.end() == 0
     assert "traceback" not in served.log.lower()
     assert not served.socket.exists()
+
+
+def test_a_disk_that_is_full_is_told_of_at_once(host: NamespaceHost, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    before = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=2m,mode=700 tmpfs {state} && exec "$@"', "sh")
+    says = "nothing can be written down, so no address is given out: store"
+    with serving(host, tmp_path, "--dns", "off", before=before) as served:
+        wait_until("flannelpy to be ready", lambda: served.asked("/readyz")[0] == 200, timeout=PATIENCE)
+        filler = Path(f"/proc/{served.process.pid}/root{state}/filler")
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(3 << 20))
+        assert says in served.asked("/api/status")[1]
+        assert says in served.asked("/readyz")[1]
+        assert says in served.found()["disk"]
+        filler.unlink()
+        assert says not in served.asked("/api/status")[1]
+        assert served.end() == 0

@@ -60,8 +60,10 @@ HEALTHY = Facts(
     dropped={"strangers": 0, "crossed": 9},
     bad_checksums=0,
     disk=(50 << 30, 100 << 30),
+    unwritten="",
 )
 READ_ONLY = "Consul at consul://x refused (Permission denied): see that the token exists and allows"
+FULL = "store host.db: the disk is full"
 DROP = Drop("ip filter FORWARD", "the policy drop", certain=True)
 
 
@@ -89,6 +91,7 @@ def test_where_all_is_well_nothing_is_said() -> None:
         ({"engine_error": "the Docker Engine does not answer"}, "engine", "does not answer"),
         ({"disk": (100 << 20, 100 << 30)}, "disk", "100 MiB left"),
         ({"disk": None}, "disk", "the state directory is gone"),
+        ({"unwritten": f"not written: {FULL}", "failing": {"beat": FULL}}, "disk", FULL),
         ({"faults": ("fl.7: no",)}, "kernel", "fl.7: no"),
         ({"lost": "there is no interface missing0"}, "interface", "there is no interface missing0"),
         ({"failing": {"publish": "no"}}, "duty", "publish: no"),

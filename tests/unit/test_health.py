@@ -46,6 +46,7 @@ class Loops:
         )
         self.blocks: Mapping[Any, Any] = {("", POOL): (BLOCK,)}
         self.away: tuple[float, str] | None = None
+        self.unwritten = ""
         self.upkeep = Upkeep([])
         self.engine: Any = SimpleNamespace(networks=lambda _: ())
 
@@ -62,6 +63,7 @@ class Loops:
             host="h1",
             store_address="consul://127.0.0.1:8500",
             ttl=60.0,
+            unwritten=lambda: self.unwritten,
             store=SimpleNamespace(read=lambda prefix: SimpleNamespace(entries={})),
             away=lambda: self.away,
             ours=self.ours,
@@ -148,6 +150,12 @@ def test_a_host_whose_lease_has_lapsed_is_not_ready(loops: Loops) -> None:
 
     loops.tenancy.refuse_if_fenced = fenced
     assert loops.asked("/readyz") == (503, "the lease has lapsed\n")
+
+
+def test_a_host_whose_disk_is_full_is_not_ready(loops: Loops) -> None:
+    loops.unwritten = "nothing can be written down"
+    assert loops.asked("/readyz") == (503, "nothing can be written down\n")
+    assert "nothing can be written down" in Observer(loops.sources).problems()
 
 
 def test_without_the_store_a_host_is_ready_as_long_as_it_holds_a_block(loops: Loops) -> None:

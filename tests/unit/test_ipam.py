@@ -17,10 +17,11 @@ from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.pools import Pools
 from ipam.spaces import Spaces
 from ipam.tenancy import LeaseLapsed, NameTaken
-from store.interface import StoreUnavailable
+from store.interface import Change, Entry, Snapshot, StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork
 from store.memory import MemoryStore
 from store.space import Prefixed, Space
+from tests.unit.ipam_faults import LIVE, Fragile
 from tests.unit.ipam_hosts import PLAN, TTL, WEB, Cluster, Hanging, Host
 
 
@@ -194,6 +195,31 @@ def test_without_the_store_addresses_come_from_blocks_at_hand(a: Host, cluster: 
     assert len(set(given)) == 60
     with pytest.raises(StoreUnavailable):
         a.create(ip_network("10.9.0.0/24"))
+
+
+def test_a_start_that_needs_a_block_asks_the_store_for_nothing_twice(a: Host, cluster: Cluster) -> None:
+    pool, asked = a.create(), list[str]()
+
+    class Noting(Fragile):
+        def get(self, key: str) -> Entry | None:
+            asked.append(f"get {key}")
+            return super().get(key)
+
+        def read(self, prefix: str) -> Snapshot:
+            asked.append(f"read {prefix}")
+            return super().read(prefix)
+
+        def commit(self, *changes: Change) -> bool:
+            asked.append("commit")
+            return super().commit(*changes)
+
+    cluster.ways["a"] = Noting(cluster.store, lambda: LIVE)
+    while not asked:
+        a.give(pool)
+    below = "pools/10.240.0.0-18"
+    reading = [f"get {below}/holders/a", f"get {below}/pool", "get epoch", "get hosts/a", f"read {below}/blocks/"]
+    assert asked == [*reading, "commit", f"read {below}/borrowed/"]
+    assert len(a.journal.pool(WEB).blocks) == 2
 
 
 def test_pools_overlap_nothing(a: Host, b: Host) -> None:

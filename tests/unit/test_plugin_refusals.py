@@ -1,5 +1,6 @@
 """What is not as the protocol says is refused before anything is done, with a sentence that names field and value."""
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
@@ -401,3 +402,12 @@ def test_anything_else_is_logged_and_docker_is_told_where(plugin: Plugin, caplog
     logged = next(record for record in caplog.records if record.levelno == logging.ERROR)
     assert logged.exc_info
     assert isinstance(logged.exc_info[1], ZeroDivisionError)
+
+
+def test_one_that_runs_out_of_descriptors_says_so(plugin: Plugin) -> None:
+    plugin.fail_with(OSError(errno.EMFILE, "Too many open files"))
+    response = plugin.client.post("/NetworkDriver.Leave", json=IDS)
+    said = response.get_json(force=True)["Err"]
+    assert response.status_code == 503
+    assert said.startswith("flannelpy on this host has no file descriptors left")
+    assert said.endswith("(for now)")

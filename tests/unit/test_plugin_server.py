@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -17,8 +18,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from cluster.engine import FOR_NOW
 from plugin import server
-from plugin.listening import Busy, listen
+from plugin.listening import Busy, Place, listen
 from plugin.settings import Settings
 from plugin.watchdog import Systemd
 from tests.lab.commands import wait_until
@@ -87,6 +89,53 @@ def test_sigterm_works_when_somebody_removed_the_socket(served: Served) -> None:
     served.socket.unlink()
     assert served.end() == 0
     assert "traceback" not in served.log()
+
+
+def test_a_socket_that_somebody_removed_is_there_again(served: Served) -> None:
+    first = served.diary()[0].split()[1]
+    served.socket.unlink()
+    assert eventually(served.answers), served.log()
+    assert "the socket was removed by somebody, and is made anew" in served.log()
+    assert eventually(lambda: len(served.diary()) == 3)
+    second = served.diary()[2].split()[1]
+    assert served.diary() == [f"start {first}", f"stop {first}", f"start {second}"]
+    assert served.end() == 0
+    assert not served.socket.exists()
+
+
+def test_one_whose_place_another_took_leaves_it_to_that_one_until_it_ends(served: Served, tmp_path: Path) -> None:
+    served.socket.unlink()
+    with listen(served.socket) as other:
+        place = Place(served.socket)
+        assert eventually(lambda: "the socket was removed, and cannot be made anew" in served.log(), 20)
+        assert not place.is_lost()
+        served.process.terminate()
+        assert served.process.wait(15) == 0
+        assert not place.is_lost()
+        other.close()
+
+
+def test_docker_is_told_when_no_descriptor_is_left_and_served_when_there_are_some(served: Served) -> None:
+    worker = int(served.diary()[0].split()[1])
+    soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    assert soft == hard
+    used = len(os.listdir(f"/proc/{worker}/fd"))
+    for left in range(-2, 2):  # none to accept with, but the one in hand; none to wait with
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + left, hard))
+        began = time.monotonic()
+        with served.ask("NetworkDriver.Join", json.dumps(IDS).encode()) as response:
+            assert response.status == 503
+            said = json.load(response)["Err"]
+        assert time.monotonic() - began < 5
+        assert f"no file descriptors left, of {used + left}; `ls -l /proc/{worker}/fd` shows" in said
+        assert said.endswith(FOR_NOW)
+        with served.ask("Plugin.Activate") as response:
+            assert response.status == 200
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+    with served.ask("NetworkDriver.Join", json.dumps(IDS).encode()) as response:
+        assert response.status == 200
+    assert len(served.diary()) == 1
+    assert "traceback" not in served.log().lower()
 
 
 def test_requests_run_side_by_side(served: Served) -> None:

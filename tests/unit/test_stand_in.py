@@ -1,6 +1,7 @@
 """Who answers Docker while flannelpy does not run: the real process, and the real `serve` that takes over from it."""
 
 import json
+import signal
 import socket
 import stat
 import subprocess
@@ -130,6 +131,23 @@ def test_it_is_back_when_the_flannelpy_that_it_gave_way_to_fails(standing_in: St
     assert eventually(standing_in.refuses)
     (state / "broken").unlink()
     with running(Served(standing_in.path)) as served:
+        assert standing_in.process.wait(15) == 0
+        assert served.answers()
+
+
+def test_it_is_found_again_after_somebody_removed_its_socket(standing_in: StandIn) -> None:
+    standing_in.socket.unlink()
+    assert eventually(standing_in.refuses), standing_in.log()
+    assert "somebody has removed the socket" in standing_in.log()
+
+
+def test_one_whose_socket_was_removed_leaves_the_place_to_a_flannelpy(standing_in: StandIn) -> None:
+    """Which finds nobody there to give way."""
+    standing_in.process.send_signal(signal.SIGSTOP)
+    standing_in.socket.unlink()
+    with running(Served(standing_in.path)) as served:
+        assert eventually(served.answers), served.log()
+        standing_in.process.send_signal(signal.SIGCONT)
         assert standing_in.process.wait(15) == 0
         assert served.answers()
 

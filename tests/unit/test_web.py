@@ -75,4 +75,4 @@ def all_is_well(tenancy: Tenancy) -> Sources:
     """As far as problems are asked for."""
     reconciler = SimpleNamespace(faults=list, passes=1, underlay_fault="")
     nothing = {"reconciler": reconciler, "conflicts": SimpleNamespace(found=()), "upkeeps": ()}
-    return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, **nothing))
+    return cast(Sources, SimpleNamespace(tenancy=tenancy, ttl=60.0, away=lambda: None, unwritten=str, **nothing))
