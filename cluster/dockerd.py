@@ -1,5 +1,6 @@
 """What the Engine knows: the only file that uses its API. Never from a request, for the Engine waits for those."""
 
+import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -29,6 +30,7 @@ from cluster.engine import (
 from store.records import NetworkShape
 
 WITHOUT_IPV4 = "1.48"  # the API's version from which networks can be so
+UNIX = "unix://"
 TIMEOUT = 10  # seconds for one answer
 SHORT_TIMEOUT = 2  # where somebody waits for it
 # Health checks alone would make an event every few seconds for each container.
@@ -164,6 +166,8 @@ class Dockerd:
 
     def _connected(self, timeout: int) -> Any:
         """To be asked for its version, the Engine runs two programs: not more often than it can have changed."""
+        if self._version is None:
+            _knock(self._url, timeout)
         version = self._version or "auto"
         client = docker.APIClient(base_url=self._url, version=version, timeout=timeout, use_ssh_client=False)
         self._version = client.api_version
@@ -175,6 +179,14 @@ class Dockerd:
             return read_network(client.inspect_network(network_id))
         except NotFound:
             return None
+
+
+def _knock(url: str, timeout: int) -> None:
+    """OSError where nobody is: the library takes a hundred times as long to find that out, again and again."""
+    if url.startswith(UNIX):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(timeout)
+            door.connect(url.removeprefix(UNIX))
 
 
 def _created(client: Any, what: str, body: Mapping[str, Any]) -> str:

@@ -21,11 +21,13 @@ Accepting here says nothing to the tables of others; what they must let pass is 
 nothing here: every link is between two parties, and what arrives is judged by its address."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 
 from driver.backends import BACKENDS
-from driver.backends.interface import Guard, Remote
+from driver.backends.interface import NETWORKS, REMEMBERED, Guard, Remote
 from driver.model import Endpoint, Network
 from driver.translations import Entrance, Target, translations
 from store.ip import IPAddress
@@ -166,18 +168,38 @@ CHAIN_NAMES = frozenset(re.findall(r"^chain (\w+)", CHAINS, re.MULTILINE))
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An address from which a peer of the network sends to the tunnel's port."""
+    """An address from which a peer of the network sends to the tunnel's port. There are thousands: what follows from
+    one is computed once."""
 
     port: int
     vni: int
     address: IPAddress
+    peer: str = field(init=False, compare=False, repr=False)  # as an element of `peers4` or `peers6`
+    member: str = field(init=False, compare=False, repr=False)  # of `members4` or `members6`
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "peer", f"{self.port} . {self.address}")
+        object.__setattr__(self, "member", f"{self.port} . {self.vni} . {self.address}")
+        object.__setattr__(self, "_hash", hash(self.member))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def members(network: Network, remotes: Collection[Remote]) -> frozenset[Member]:
     if BACKENDS[network.backend].guard is Guard.NONE:
         return frozenset()
-    addresses = {address for remote in remotes for address in (*remote.addresses, *remote.sources)}
-    return frozenset(Member(network.port, network.vni, address) for address in addresses)
+    return frozenset(chain.from_iterable(map(_sending(network.port, network.vni), remotes)))
+
+
+@lru_cache(NETWORKS)
+def _sending(port: int, vni: int) -> Callable[[Remote], tuple[Member, ...]]:
+    @lru_cache(REMEMBERED)
+    def found(remote: Remote) -> tuple[Member, ...]:
+        return tuple(Member(port, vni, address) for address in (*remote.addresses, *remote.sources))
+
+    return found
 
 
 def sets(
@@ -203,9 +225,6 @@ def sets(
         if guard is Guard.VNI:
             found["vxlans"].add(str(network.port))
             found["vnis"].add(f"{network.port} . {network.vni}")
-    for sender in senders:
-        found[f"peers{sender.address.version}"].add(f"{sender.port} . {sender.address}")
-        found[f"members{sender.address.version}"].add(f"{sender.port} . {sender.vni} . {sender.address}")
     for entrance, target in translations(endpoints).items():
         name, element = _element_of_map(entrance, target)
         found[name].add(element)
@@ -213,6 +232,16 @@ def sets(
         for address in endpoint.addresses if endpoint.published else ():
             found[f"selves{address.version}"].add(f"{address} . {address}")
     found["uplinks"] = {f'"{name}"' for name in uplinks}
+    return {name: frozenset(elements) for name, elements in found.items()} | _of_senders(frozenset(senders))
+
+
+@lru_cache(2)
+def _of_senders(senders: frozenset[Member]) -> dict[str, frozenset[str]]:
+    """They stay the same when one of them has a block more."""
+    found: dict[str, set[str]] = {name: set() for name in SENDERS}
+    for sender in senders:
+        found[f"peers{sender.address.version}"].add(sender.peer)
+        found[f"members{sender.address.version}"].add(sender.member)
     return {name: frozenset(elements) for name, elements in found.items()}
 
 

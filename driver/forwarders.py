@@ -24,11 +24,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import msgspec
 
+from driver.backends.interface import REMEMBERED
 from driver.entries import UdpPeer
 from driver.errors import KernelError
 from driver.forwarder import control, tun
@@ -52,7 +54,7 @@ class Forwarders:
     def __init__(self, directory: Path, recovered: Callable[[], object] = lambda: None) -> None:
         """`recovered` hears that one which was kept from running can be asked again."""
         self._directory, self._recovered = directory, recovered
-        self._told: dict[Path, tuple[Answer, list[Object]]] = {}
+        self._told: dict[Path, tuple[bytes, list[Object]]] = {}  # what each said, and what that means
         self._slow: set[Path] = set()
 
     def read(self) -> Iterator[Object]:
@@ -62,22 +64,23 @@ class Forwarders:
 
     def _carried(self, path: Path) -> list[Object]:
         try:
-            answer = self._ask(path, control.Ask())
+            said = self._hear(path, control.Ask())
         except Slow:
             return self._told[path][1] if path in self._told else []
-        if answer is None or answer.version != control.VERSION:
-            return []
         known = self._told.get(path)
-        if known is None or known[0] != answer:
-            known = self._told[path] = (answer, list(_objects(answer, int(path.stem.rpartition("-")[2]))))
+        if known is None or known[0] != said:
+            known = self._told[path] = (said, list(_objects(_decoded(said), int(path.stem.rpartition("-")[2]))))
         return known[1]
 
     def _ask(self, path: Path, request: Request) -> Answer | None:
+        return _decoded(self._hear(path, request))
+
+    def _hear(self, path: Path, request: Request) -> bytes:
         """Slow at once where a thread already waits for it."""
         if path in self._slow:
             raise Slow(path)
         try:
-            return ask(path, request, SOON)
+            return hear(path, request, SOON)
         except Slow as error:
             log.warning("a forwarder is slow", extra={"why": error})
             self._slow.add(path)
@@ -86,7 +89,7 @@ class Forwarders:
 
     def _wait_for(self, path: Path) -> None:
         try:
-            ask(path, control.Ask())
+            hear(path, control.Ask())
         finally:
             self._slow.discard(path)
             self._recovered()
@@ -168,25 +171,38 @@ class Slow(KernelError):
         super().__init__(f"the forwarder at {path} gets no processor and does not answer; this waits until it does")
 
 
-def ask(path: Path, request: Request, patience: float = math.inf) -> Answer | None:
-    """None if no forwarder is there. One that does not answer is ended: its networks are better off with a new one.
-    Slow, and nothing is ended, if it is kept from running for so many seconds."""
+def ask(path: Path, request: Request) -> Answer | None:
+    """None if no forwarder is there."""
+    return _decoded(hear(path, request))
+
+
+def hear(path: Path, request: Request, patience: float = math.inf) -> bytes:
+    """The answer as it was said, nothing if no forwarder is there. One that does not answer is ended: its networks are
+    better off with a new one. Slow, and nothing is ended, if it is kept from running for so many seconds."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, _address(path) as address:
         asking.settimeout(PATIENCE)
         try:
             asking.connect(address)
         except OSError:
-            return None
+            return b""
         try:
             asking.sendall(msgspec.json.encode(request) + b"\n")
             _await_answer(asking, path, patience)
             with asking.makefile("rb") as answer:
-                return msgspec.json.decode(answer.read(), type=Answer)
+                return answer.read()
         except TimeoutError:
             _end(asking)
-            return None
-        except (ConnectionError, msgspec.DecodeError):
-            return None  # it is just ending
+            return b""
+        except ConnectionError:
+            return b""  # it is just ending
+
+
+def _decoded(said: bytes) -> Answer | None:
+    """None of what ends too soon, as its forwarder did."""
+    try:
+        return msgspec.json.decode(said, type=Answer)
+    except msgspec.DecodeError:
+        return None
 
 
 def _await_answer(asking: socket.socket, path: Path, patience: float) -> None:
@@ -231,14 +247,21 @@ def _address(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def _objects(answer: Answer, port: int) -> Iterable[Object]:
+def _objects(answer: Answer | None, port: int) -> Iterable[Object]:
+    """None of a forwarder of another version."""
+    if answer is None or answer.version != control.VERSION:
+        return
     for network in answer.networks:
         dev = network.link.dev
         yield Forwarder(dev, network.link.vni, port, ip_address(answer.local))
         for peer in network.peers:
-            blocks = tuple(map(ip_network, peer.blocks))
-            sources = tuple(map(ip_address, peer.sources))
-            yield UdpPeer(dev, peer.host, ip_address(peer.address), port, blocks, sources)
+            yield _udp_peer(dev, port, peer)
+
+
+@lru_cache(REMEMBERED)
+def _udp_peer(dev: str, port: int, peer: control.Peer) -> UdpPeer:
+    blocks, sources = tuple(map(ip_network, peer.blocks)), tuple(map(ip_address, peer.sources))
+    return UdpPeer(dev, peer.host, ip_address(peer.address), port, blocks, sources)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
 OLD_TABLES = 0.25  # seconds between two looks at the old tables, of which the kernel tells nothing
+NO_OLD_TABLES = 1.0  # seconds until the next look where there are none, as on most hosts
 NETLINK_NETFILTER = 12
 NEW_GENERATION, GET_GENERATION = 10 << 8 | 15, 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN and GETGEN
 NFTABLES = 1 << 6  # the multicast group NFNLGRP_NFTABLES
@@ -73,10 +74,10 @@ class RuleNotices:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
             self._socket.bind((0, NFTABLES))
-            self._socket.settimeout(OLD_TABLES)
         except OSError as error:
             raise KernelError(f"no notices of rules from the kernel: {error}") from error
-        self._old_tables = old_tables.sizes()
+        self._old_tables: dict[int, bytes] = {}
+        self._old_tables_changed()
 
     def wait(self) -> bool:
         """Block until the kernel tells something, or a look is due; whether there was a change, and it has ended.
@@ -93,6 +94,7 @@ class RuleNotices:
 
     def _old_tables_changed(self) -> bool:
         before, self._old_tables = self._old_tables, old_tables.sizes()
+        self._socket.settimeout(OLD_TABLES if self._old_tables else NO_OLD_TABLES)
         return before != self._old_tables
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ class View:
         for key, value in entries.items():
             self._tables[_table(key)][key] = value
         self._remotes: dict[tuple[tuple[IPNetwork, ...], str], tuple[Remote, ...] | None] = {}
+        self._peers: dict[str, list[tuple[bytes, records.Peer]]] = {}  # by table, with the records
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "View":
@@ -51,6 +52,7 @@ class View:
             for (pools, host), remotes in list(self._remotes.items())
             if touched.isdisjoint(name for pool in pools for name in _tables_of(pool))
         }
+        next_one._peers = {name: peers for name, peers in list(self._peers.items()) if name not in touched}
         return next_one
 
     @property
@@ -96,13 +98,20 @@ class View:
         for pool in pools:
             for key, owner in self._blocks(pool):
                 blocks[owner].append(key)
-        table = self._table(records.peers_prefix(pools[0]))
         found = (
-            _remote(table[key], tuple(blocks[peer.host]))
-            for key, peer in _readable(table, records.Peer)
-            if peer.host != host and peer.addresses and peer.host in blocks
+            _remote(value, tuple(blocks[peer.host]))
+            for value, peer in self._peers_of(pools[0])
+            if peer.host in blocks and peer.host != host and peer.addresses
         )
         return tuple(remote for remote in found if remote.blocks)
+
+    def _peers_of(self, pool: IPNetwork) -> list[tuple[bytes, records.Peer]]:
+        """They change less often than the blocks that they have."""
+        name = _table(records.peers_prefix(pool))
+        if name not in self._peers:
+            table = self._tables.get(name, {})
+            self._peers[name] = [(table[key], peer) for key, peer in _readable(table, records.Peer)]
+        return self._peers[name]
 
     def peer(self, network: Network, host: str) -> records.Peer | None:
         key = records.peer_key(network.pools[0], host)

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from driver import wireguard_tool
 from driver.command import NoAnswer
@@ -48,6 +49,19 @@ def _prefixes(dev: str, key: str, allowed: str) -> tuple[AllowedIp, ...]:
     return tuple(AllowedIp(dev, ip_network(text), key) for text in allowed.split(",") if text != "(none)")
 
 
+class _Told(NamedTuple):
+    """What `wg` says of a peer in one line."""
+
+    handshake: int  # the last one, in seconds since the epoch; 0 if there was none
+    peer: WireguardPeer
+    prefixes: tuple[AllowedIp, ...]
+
+
+def _told(dev: str, line: str) -> _Told:
+    key, _secret, endpoint, allowed, handshake, _received, _sent, keepalive = line.split("\t")
+    return _Told(int(handshake), _wireguard_peer(dev, key, endpoint, keepalive), _prefixes(dev, key, allowed))
+
+
 def _links() -> Iterable[str]:
     return (name for _, name in socket.if_nameindex())
 
@@ -68,6 +82,7 @@ class WireguardDoor:
         self._key, self._open_kernel, self._links = key, open_kernel, links
         self._sockets, self._enter = sockets, enter
         self._peers: defaultdict[str, Peers] = defaultdict(Peers)  # by device
+        self._told: dict[str, dict[str, _Told]] = {}  # by device and line: nearly all are as they were the last time
         self._mute: dict[str, str] = {}  # why nothing is heard of a device, and nothing need be tried
 
     # reading
@@ -83,7 +98,7 @@ class WireguardDoor:
     def _device(self, dev: str) -> Iterator[Object]:
         """The link alone, where nothing is heard of it: it stays as it is. Nothing, where nobody is behind it."""
         try:
-            device, *peers = self._dump(dev)
+            device, *lines = self._dump(dev)
         except NoAnswer as error:
             self._mute[dev] = str(error)
             yield WireguardLink(dev)
@@ -91,24 +106,21 @@ class WireguardDoor:
         except KernelError as error:
             log.warning("WireGuard device has no process", extra={"why": error})
             return
-        _private, public, port, _mark = device
+        _private, public, port, _mark = device.split("\t")
         yield WireguardLink(dev)
         yield WireguardDevice(dev, int(port), own_key=self._is_own(public))
-        for peer in peers:
-            yield from self._peer(dev, peer)
+        known, peers, session = self._told.get(dev, {}), self._peers[dev], time.time() - SESSION
+        self._told[dev] = {line: known.get(line) or _told(dev, line) for line in lines}
+        for told in self._told[dev].values():
+            yield peers.read(told.peer, told.prefixes, live=told.handshake > session)
+            yield from told.prefixes
 
-    def _dump(self, dev: str) -> list[list[str]]:
-        """The device, then its peers; each in words."""
-        told = [line.split("\t") for line in self._wg("show", dev, "dump").splitlines()]
+    def _dump(self, dev: str) -> list[str]:
+        """The device, then its peers: a line each."""
+        told = self._wg("show", dev, "dump").splitlines()
         if not told:
             raise NoAnswer(f"wg show {dev} dump: nothing was said")
         return told
-
-    def _peer(self, dev: str, words: list[str]) -> Iterator[Object]:
-        key, _secret, endpoint, allowed, handshake, _received, _sent, keepalive = words
-        live, prefixes = time.time() - int(handshake) < SESSION, _prefixes(dev, key, allowed)
-        yield _wireguard_peer(dev, key, self._peers[dev].read(key, endpoint, live, prefixes), keepalive)
-        yield from prefixes
 
     def _is_own(self, public_key: str) -> bool:
         try:
@@ -134,6 +146,7 @@ class WireguardDoor:
         dev = operation.object.dev
         self._mute.pop(dev, None)
         self._peers.pop(dev, None)
+        self._told.pop(dev, None)
         if isinstance(operation, Put):
             self._start(dev)
         else:
@@ -184,9 +197,10 @@ class WireguardDoor:
     def _was(self, dev: str, other: str) -> bool:
         """Whether a link of the kernel's WireGuard is ours under another name: it has our key, and the port."""
         try:
-            (_private, public, port, _mark), *_ = self._dump(other)
+            device, *_ = self._dump(other)
         except KernelError:
             return False
+        _private, public, port, _mark = device.split("\t")
         return f"{WIREGUARD_LINK}{port}" == dev and self._is_own(public)
 
     def _end_lost(self, dev: str) -> None:

@@ -1,7 +1,7 @@
 """What is known of the peers of a WireGuard device, and the words that tell `wg` of a change. Nothing is done here."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from driver.entries import AllowedIp, Key, WireguardPeer
 from driver.plan import Drop, Operation, Put
@@ -10,35 +10,35 @@ from store.ip import IPNetwork
 Owners = Mapping[Key, AllowedIp]  # by what is one peer's alone
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """`live`: its packets come from where its endpoint is now. `met`: this process has seen it before, or made it."""
-
-    live: bool = False
-    met: bool = True
-
-
 @dataclass(slots=True)
 class Peers:
     """Of one device, by their public keys. WireGuard knows one peer for a prefix, and so do `owners`."""
 
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)  # of these, those with a session that this process found at its start
     owners: dict[Key, AllowedIp] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)  # the endpoint that each was last given
 
     def look(self) -> None:
         """All are about to be read."""
         self.seen.clear()
+        self.found.clear()
         self.owners.clear()
 
-    def read(self, key: str, endpoint: str, live: bool, allowed: Collection[AllowedIp]) -> str:
-        """Note one as it is; where it is, for the comparison with where it should be. A live peer that is elsewhere
-        has moved by itself, and WireGuard has followed it: that is as it should be."""
-        self.seen[key] = _Seen(live, met=key in self.told)
+    def read(self, peer: WireguardPeer, allowed: Collection[AllowedIp], *, live: bool) -> WireguardPeer:
+        """Note one as it is; what of it is to be compared with how it should be. `live`: its packets come from where
+        its endpoint is now. If that is elsewhere, it has moved by itself, and WireGuard has followed it: that is as it
+        should be."""
+        key = peer.public_key
+        self.seen.add(key)
         for o in allowed:
             self.owners[o.key] = o
-        told = self.told.setdefault(key, endpoint)
-        return told if live else endpoint
+        met, told = key in self.told, self.told.setdefault(key, peer.endpoint)
+        if not live:
+            return peer
+        if not met:
+            self.found.add(key)
+        return peer if told == peer.endpoint else replace(peer, endpoint=told)
 
     def words(self, operations: Iterable[Operation]) -> list[str]:
         """What to tell `wg set`, for operations of one kind: empty if there is nothing to do.
@@ -70,22 +70,22 @@ class Peers:
         for operation in operations:
             match operation:
                 case Put(WireguardPeer() as o):
-                    self.seen.setdefault(o.public_key, _Seen())
+                    self.seen.add(o.public_key)
                     self.told[o.public_key] = o.endpoint
                 case Drop(WireguardPeer() as o):
-                    self.seen.pop(o.public_key, None)
+                    self.seen.discard(o.public_key)
+                    self.found.discard(o.public_key)
                     self.told.pop(o.public_key, None)
         self.owners = _owners_after(self.owners, operations)
 
     def _introduction(self, o: WireguardPeer) -> Iterator[str]:
-        """A peer with a session that this process finds at its start stays where it is: it may have moved there.
+        """A peer with a session that this process found at its start stays where it is: it may have moved there.
 
         One that is made is greeted: the first keepalive asks for a session at once. The peer may have an old one,
         which ended here with an earlier device, and would go on sending into it for 15 s."""
-        seen = self.seen.get(o.public_key)
-        if not (seen and seen.live and not seen.met):
+        if o.public_key not in self.found:
             yield from ("peer", o.public_key, "endpoint", o.endpoint)
-            if seen is None:
+            if o.public_key not in self.seen:
                 yield from ("persistent-keepalive", "1")
         yield from ("peer", o.public_key, "persistent-keepalive", str(o.keepalive))
 

@@ -3,8 +3,10 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
+from typing import NamedTuple
 
 from driver.kernel import wire
 from driver.kernel.namespaces import within
@@ -30,6 +32,27 @@ def enlarge(made: socket.socket, room: int = ROOM) -> None:
     made.setsockopt(socket.SOL_SOCKET, RECEIVE_BUFFER_FORCE, room)
 
 
+class Part(NamedTuple):
+    """Of a table: what one `recv` gave."""
+
+    payloads: list[bytes]
+    whole: bool  # nothing changed while the kernel told of it
+    last: bool
+
+
+def taken_apart(_number: int, data: bytes) -> Part:
+    found: list[bytes] = []
+    whole = True
+    for answered, flags, _, payloads in wire.runs(data):
+        if flags & wire.DUMP_INTERRUPTED:
+            whole = False
+        if answered in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
+            _insist(_code(payloads[0]))
+            return Part(found, whole, last=True)
+        found += payloads
+    return Part(found, whole, last=False)
+
+
 class RawSocket:
     """For one thread."""
 
@@ -45,31 +68,34 @@ class RawSocket:
         self._socket.close()
 
     def dump(self, kind: int, request: bytes) -> list[bytes]:
-        """The payloads of a table. `request` filters, where the kernel knows how to. OSError.
+        """The payloads of a table. `request` filters, where the kernel knows how to. OSError."""
+        return [payload for part in self.parts(kind, request) for payload in part.payloads]
 
-        A table that changes all the while is read as well as can be: whoever compares looks again soon."""
+    def parts(self, kind: int, request: bytes, take: Callable[[int, bytes], Part] = taken_apart) -> list[Part]:
+        """A table as it comes, and as it is taken apart: `take` also hears the number of the part.
+
+        One that changes all the while is read as well as can be: whoever compares looks again soon."""
         for _ in range(ATTEMPTS):
-            found, whole = self._dump(kind, request)
-            if whole:
+            found = list(self._parts(kind, request, take))
+            if all(part.whole for part in found):
                 break
         return found
 
-    def _dump(self, kind: int, request: bytes) -> tuple[list[bytes], bool]:
-        """The payloads, and whether nothing changed while they were read."""
+    def _parts(self, kind: int, request: bytes, take: Callable[[int, bytes], Part]) -> Iterator[Part]:
         self._sequence += 1
         self._socket.send(wire.message(kind, wire.REQUEST | wire.DUMP, request, self._sequence))
-        found: list[bytes] = []
-        whole = True
+        for number in count():
+            part = take(number, self._answer())
+            yield part
+            if part.last:
+                return
+
+    def _answer(self) -> bytes:
+        """What comes next, and is not left over from a question that was given up."""
         while True:
-            for answered, flags, sequence, payloads in wire.runs(self._socket.recv(BUFFER)):
-                if sequence != self._sequence:
-                    continue  # left over from a question that was given up
-                if flags & wire.DUMP_INTERRUPTED:
-                    whole = False
-                if answered in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
-                    _insist(_code(payloads[0]))
-                    return found, whole
-                found += payloads
+            data = self._socket.recv(BUFFER)
+            if data[8:12] == wire.U32.pack(self._sequence):
+                return data
 
     def ask(self, kind: int, request: bytes) -> bytes:
         """The payload of the one answer to a question about one thing. OSError with the kernel's own no."""

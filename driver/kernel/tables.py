@@ -12,6 +12,7 @@ from driver.entries import AnyRoute, Entry, Fdb, Key, Local, Neighbour, Route, U
 from driver.errors import KernelError
 from driver.host_network import AddressSeen, HostRoute
 from driver.kernel import wire
+from driver.kernel.dump import Dump
 from driver.kernel.pairs import Pair, pack_pair
 from driver.kernel.rawsocket import RawSocket, words
 from driver.kernel.seen import dump_addresses, dump_links
@@ -33,6 +34,13 @@ class Tables:
 
     def __init__(self, netns: str | None = None) -> None:
         self._socket = RawSocket(netns)
+        self._own_routes = [
+            Dump(self._socket, wire.GET_ROUTE, head, wire.is_ours)
+            for head in _route_tables(wire.PROTOCOL, (wire.MAIN_TABLE, wire.LOCAL_TABLE))
+        ]
+        self._host_routes = [
+            Dump(self._socket, wire.GET_ROUTE, head, _is_the_hosts) for head in _route_tables(0, (wire.MAIN_TABLE,))
+        ]
         self._raw_routes: list[bytes] = []
         self._known_routes: dict[bytes, tuple[int | None, AnyRoute]] = {}  # with their links' numbers
         self._route_links: dict[int, str | None] = {}
@@ -54,13 +62,12 @@ class Tables:
 
     def routes(self, names: dict[int, str]) -> State:
         """Ours; `names` are all links by index. A route whose link is younger than `names` is left out."""
-        raws = list(self._all_routes(wire.PROTOCOL, (wire.MAIN_TABLE, wire.LOCAL_TABLE)))
+        raws = [raw for dump in self._own_routes for raw in dump.read()]
         # a link that came or went, or whose number another one has got, or that has another name
         other = {index for index, name in self._route_links.items() if names.get(index) != name}
         if other or raws != self._raw_routes:
             known = {raw: standing for raw, standing in self._known_routes.items() if standing[0] not in other}
-            ours = filter(wire.is_ours, raws)
-            self._known_routes = {raw: known.get(raw) or self._read_route(raw, names) for raw in ours}
+            self._known_routes = {raw: known.get(raw) or self._read_route(raw, names) for raw in raws}
             found = self._known_routes.values()
             self._route_links = {i: names.get(i) for i in {i for i, _ in found} if i is not None}
             self._routes = state_of(route for i, route in found if i is None or i in names)
@@ -68,36 +75,26 @@ class Tables:
         return self._routes
 
     def host_routes(self) -> Iterator[HostRoute]:
-        for raw in self._all_routes(0, (wire.MAIN_TABLE,)):
-            if not wire.is_ours(raw):
-                yield from wire.read_host_routes(raw)
+        return (route for dump in self._host_routes for raw in dump.read() for route in wire.read_host_routes(raw))
 
     def destinations(self) -> Iterator[IPNetwork]:
         """What is spoken for by routes that are not ours, in whatever table."""
-        raws = self._all_routes(0, (wire.EVERY_TABLE,))
-        return filter(None, (wire.spoken_for(raw) for raw in raws if not wire.is_ours(raw)))
-
-    def _all_routes(self, protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
-        """Of one protocol, 0 for all, and more where the kernel does not filter."""
-        for family in wire.FAMILIES:
-            for table in tables:
-                head = wire.RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
-                yield from self._socket.dump(wire.GET_ROUTE, head)
+        heads = _route_tables(0, (wire.EVERY_TABLE,))
+        raws = (raw for head in heads for raw in self._socket.dump(wire.GET_ROUTE, head))
+        return filter(None, map(wire.spoken_for, filter(_is_the_hosts, raws)))
 
     def neighbours(self, links: dict[int, str]) -> State:
         """The permanent neighbours and the forwarding entries of links, which are names by index."""
         families = (*wire.FAMILIES, socket.AF_BRIDGE)
         tables = [(index, name, family) for index, name in links.items() for family in families]
-        self._neighbours = {table: self._neighbours.get(table) or _Neighbours(table[1], self._own) for table in tables}
+        self._neighbours = {table: self._neighbours.get(table) or self._table_of(*table) for table in tables}
         found: dict[Key, Object] = {}
-        for (index, _, family), known in self._neighbours.items():
-            found |= known.read(self._raw_neighbours(index, family))
+        for known in self._neighbours.values():
+            found |= known.read()
         return found
 
-    def _raw_neighbours(self, index: int, family: int) -> list[bytes]:
-        ours = wire.S32.pack(index)
-        head = wire.NDMSG.pack(family, 0, 0, 0, 0) + wire.attribute(wire.NDA_IFINDEX, ours)
-        return [raw for raw in self._socket.dump(wire.GET_NEIGHBOUR, head) if raw[4:8] == ours]
+    def _table_of(self, index: int, name: str, family: int) -> "_Neighbours":
+        return _Neighbours(self._socket, index, name, family, self._own)
 
     def _read_route(self, raw: bytes, names: dict[int, str]) -> tuple[int | None, AnyRoute]:
         index = wire.index_of_route(raw)
@@ -191,29 +188,54 @@ class Tables:
 
 
 class _Neighbours:
-    """What was last read of one link and family. `own` is that of `Tables`."""
+    """What was last read of one link and family."""
 
-    def __init__(self, dev: str, own: Callable[[Neighbour | Fdb | None], Neighbour | Fdb | None]) -> None:
-        self._dev, self._own = dev, own
-        self._cut: list[bytes] = []  # the messages, without what changes with time alone
-        self._length = 0  # of the longest of these
+    def __init__(
+        self,
+        kernel: RawSocket,
+        index: int,
+        dev: str,
+        family: int,
+        own: Callable[[Neighbour | Fdb | None], Neighbour | Fdb | None],
+    ) -> None:
+        """`own` is that of `Tables`."""
+        self._dev, self._own, ours = dev, own, wire.S32.pack(index)
+        head = wire.NDMSG.pack(family, 0, 0, 0, 0) + wire.attribute(wire.NDA_IFINDEX, ours)
+        # An old kernel tells of other links, too.
+        self._dump = Dump(kernel, wire.GET_NEIGHBOUR, head, lambda raw: raw[4:8] == ours, _lasting)
+        self._raws: list[bytes] = []
         self._known: dict[bytes, Neighbour | Fdb | None] = {}
         self._state: State = {}
 
-    def read(self, raws: list[bytes]) -> State:
-        if self._cut != [raw[: self._length] for raw in raws]:
-            self._learn({wire.identity(raw): raw for raw in raws})
-            self._cut = [raw[: self._length] for raw in raws]
+    def read(self) -> State:
+        raws = self._dump.read()
+        if raws is not self._raws:
+            self._learn(raws)
         return self._state
 
-    def _learn(self, raws: dict[bytes, bytes]) -> None:
+    def _learn(self, raws: list[bytes]) -> None:
         known = self._known
         self._known = {
             identity: known[identity] if identity in known else self._own(wire.read_neighbour(raw, self._dev))
-            for identity, raw in raws.items()
+            for identity, raw in ((wire.identity(raw), raw) for raw in raws)
         }
-        self._length = max(map(len, raws), default=0)
         self._state = state_of(entry for entry in self._known.values() if entry is not None)
+        self._raws = raws
+
+
+def _route_tables(protocol: int, tables: Sequence[int]) -> Iterator[bytes]:
+    """The questions for them: of one protocol, 0 for all, and more is told where the kernel does not filter."""
+    for family in wire.FAMILIES:
+        for table in tables:
+            yield wire.RTMSG.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
+
+
+def _is_the_hosts(route: bytes) -> bool:
+    return not wire.is_ours(route)
+
+
+def _lasting(neighbour: bytes) -> int:
+    return len(wire.identity(neighbour))
 
 
 def is_packed(operation: Operation) -> bool:

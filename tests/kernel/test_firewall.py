@@ -153,3 +153,18 @@ def test_asking_for_the_old_tables_makes_none(two_hosts: tuple[NamespaceHost, ..
     assert names == ["filter\n", ""]
     host.run("iptables-legacy", "-A", "SOMEBODYS", "-j", "ACCEPT")
     assert inside(host.name, old_tables.sizes) != seen
+
+
+def test_an_old_table_is_seen_when_somebody_makes_it(two_hosts: tuple[NamespaceHost, ...]) -> None:
+    host = two_hosts[0]
+    if not shutil.which("iptables-legacy"):
+        pytest.skip("no iptables-legacy here")
+
+    def listen() -> tuple[RuleNotices, list[bool]]:
+        notices = RuleNotices()
+        host.run("iptables-legacy", "-N", "DOCKER")
+        return notices, [notices.wait(), notices.wait()]
+
+    notices, told = inside(host.name, listen)
+    assert told == [True, False]
+    notices.close()

@@ -133,6 +133,23 @@ def test_tables_that_did_not_change_are_not_read_anew(
     assert all(again[entry.key] is before[entry.key] for entry in entries)
 
 
+def test_tables_of_many_parts_are_read_as_they_are_after_each_change(
+    two_hosts: tuple[NamespaceHost, NamespaceHost],
+) -> None:
+    host, _ = two_hosts
+    hops = [IPv4Address("10.250.0.0") + 64 * number for number in range(1500)]
+    many = [
+        o for hop in hops for o in (Neighbour(DEV, hop, MACS[0]), Route(DEV, IPv4Network((hop, 26)), hop, onlink=True))
+    ]
+    elsewhere = state_of(
+        [Neighbour(DEV, hops[700], MACS[1]), Route(DEV, IPv4Network((hops[700], 26)), hops[1], onlink=True)]
+    )
+    whole = state_of([*BASE, *many])
+    for wanted in (whole, {**whole, **elsewhere}, state_of([*BASE, *many[2:]]), state_of([*BASE, *many[:20]]), whole):
+        assert host.kernel.apply_all(plan(host.kernel.read(), wanted)) == {}
+        assert host.kernel.read() == wanted
+
+
 def must_not_read(entries: list[Object], reader: Callable[..., Object]) -> Callable[..., Object]:
     """As `reader`, but for these; the kernel's own entries of a young link may come at any time."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +191,11 @@ def test_an_engine_that_did_not_answer_is_asked_for_its_version() -> None:
     with pytest.raises(EngineUnavailable):
         asking.running()
     assert asking._version is None
+
+
+def test_an_engine_that_is_not_there_is_told_of_in_a_few_words(tmp_path: Path) -> None:
+    """And is found out about in no time, for there may be none for days."""
+    where = f"unix://{tmp_path}/docker.sock"
+    with pytest.raises(EngineUnavailable) as caught:
+        Dockerd(where).running()
+    assert str(caught.value) == f"the Docker Engine at {where} does not answer: [Errno 2] No such file or directory"

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -81,6 +82,29 @@ def test_one_that_sleeps_or_never_comes_to_it_is_ended(tmp_path: Path, wait: str
 
 def test_where_nobody_is_nobody_answers(tmp_path: Path) -> None:
     assert ask(tmp_path / "it", control.Ask()) is None
+
+
+def test_of_what_a_forwarder_says_again_and_again_only_what_is_new_is_read(tmp_path: Path) -> None:
+    """It has thousands of peers, and is asked every few seconds."""
+    path, door = tmp_path / "forwarder-8478.sock", Forwarders(tmp_path)
+    with process(path, "pass", carrying("192.0.2.2", "192.0.2.3")):
+        first = list(door.read())
+        assert first[:2] == [CARRIES, PEER]
+        assert list(map(id, door.read())) == list(map(id, first))
+    path.unlink()
+    with process(path, "pass", carrying("192.0.2.2", "192.0.2.4")):
+        _, stayed, moved = door.read()
+    assert stayed is first[1]
+    assert moved == replace(PEER, host="h3", address=ip_address("192.0.2.4"), blocks=(ip_network("10.240.3.0/26"),))
+
+
+def carrying(*peers: str) -> object:
+    """The answer of a forwarder that has these, at the addresses that are given: h2 is the first."""
+    told = [
+        {"host": f"h{number}", "address": address, "blocks": [f"10.240.{number}.0/26"]}
+        for number, address in enumerate(peers, start=2)
+    ]
+    return {**ANSWER, "networks": [{"link": {"dev": "fl.7", "vni": 7}, "peers": told}]}
 
 
 def test_a_pass_does_not_wait_for_one_that_is_kept_from_running(
