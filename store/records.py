@@ -313,6 +313,14 @@ def peer_key(pool: IPNetwork, host: str) -> str:
     return peers_prefix(pool) + host
 
 
+def peers(keys: Iterable[str]) -> Iterator[tuple[IPNetwork, str]]:
+    """Networks and the hosts that are their peers, among the keys below `pools/`."""
+    for key in keys:
+        where, _, host = key.rpartition("/")
+        if where.endswith("/peers") and names_pool(key):
+            yield pool_of_key(key), host
+
+
 def docker_network_key(name: str) -> str:
     """Docker allows any name; a key does not."""
     text = quote(name, safe="").replace("%", "=")
