@@ -23,7 +23,8 @@ TUN_TYPE, TUN_MULTI_QUEUE = 3, 7  # IFLA_TUN_*, one byte each
 OF_PACKETS = b"\x01"  # IFF_TUN, unlike a TAP device's
 ETHERNET = 1  # ARPHRD_ETHER
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: they change all the time
-REMEMBERED = 16_384
+LINKS = 4096  # remembered, each with its message of 1.3 KB: those of containers come and go
+ADDRESSES = 16_384
 
 
 def dump_links(kernel: RawSocket) -> list[bytes]:
@@ -36,7 +37,7 @@ def dump_addresses(kernel: RawSocket) -> list[AddressSeen]:
     return [address_of(raw) for head in heads for raw in kernel.dump(wire.GET_ADDRESS, head)]
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(LINKS)
 def link_of(raw: bytes) -> LinkSeen:
     _, hardware, index, flags, _ = wire.IFINFO.unpack_from(raw)
     found = wire.attributes(raw, wire.IFINFO.size)
@@ -81,7 +82,7 @@ def _info_data(raw: bytes) -> dict[int, bytes]:
     return wire.attributes(info.get(IFLA_INFO_DATA, b""), 0)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(LINKS)
 def switches_of(raw: bytes, dev: str) -> LinkSwitches:
     families = wire.attributes(wire.attributes(raw, wire.IFINFO.size).get(IFLA_AF_SPEC, b""), 0)
     conf4 = _conf(families.get(socket.AF_INET, b""), IFLA_INET_CONF)
@@ -96,7 +97,7 @@ def _conf(family: bytes, kind: int) -> Callable[[int], int]:
     return lambda place: wire.U32.unpack_from(values, 4 * place)[0] if len(values) >= 4 * place + 4 else 0
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(ADDRESSES)
 def address_of(raw: bytes) -> AddressSeen:
     _, length, flags, scope, index = wire.IFADDRMSG.unpack_from(raw)
     found = wire.attributes(raw, wire.IFADDRMSG.size)
