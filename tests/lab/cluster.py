@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from operations.trial import KEY as TRIAL
 from store.codec import encode
 from store.feed import Announcing
 from store.interface import ABSENT, Delete, Put
@@ -343,13 +344,14 @@ def remove_network(host: DockerHost, name: str) -> None:
 
 
 def records_of(host: DockerHost) -> set[str]:
-    """The keys of what flannelpy of this host remembers, but for what rests, and is forgotten by itself."""
+    """The keys of what flannelpy of this host remembers, but for what rests, and is forgotten by itself, and the one by
+    which it tries whether the disk takes anything."""
     path = host.directory / "flannelpy/host.db"
     if not path.exists():
         return set()
     store = SqliteStore(path)
     try:
-        return {key for key in store.read("").entries if "left/" not in key}
+        return {key for key in store.read("").entries if "left/" not in key and key != TRIAL}
     finally:
         store.close()
 
