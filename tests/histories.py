@@ -9,7 +9,7 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 BACKEND = "histories"
-STEPS = 20
+STEPS = 16
 
 AVAILABLE_PROVIDERS[BACKEND] = HypothesisProvider
 
