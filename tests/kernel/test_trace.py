@@ -86,6 +86,7 @@ def sources(net: Net, pids: dict[str, int], state_dir: Path) -> Sources:
         upkeeps=(),
         skew=lambda: None,
         state_dir=state_dir,
+        unwritten=str,
         attached=dict,
         resolvers=(),
         checksums=SimpleNamespace(many=0),
