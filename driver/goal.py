@@ -45,8 +45,7 @@ def goal(
         network = local.network
         if underlay is not None:
             # The device is there in any case: a network just made, or a host just started, may know no others yet.
-            for o in BACKENDS[network.backend].objects(network, host, underlay, local.remotes or ()):
-                desired[o.key] = o
+            desired |= state_of(BACKENDS[network.backend].objects(network, host, underlay, local.remotes or ()))
             desired |= state_of(network_objects(network, underlay))
             for end in map(Unreachable, network.pools):
                 desired.setdefault(end.key, end)  # a pool of one block leads to the host that holds it

@@ -34,9 +34,11 @@ def plan(actual: State, desired: State) -> list[Operation]:
 
     Adding comes before dropping, so that a path that moves is never without a route. A link takes all that hangs on
     it along: what stays desired on a link made anew is put again, what is not is not dropped one by one."""
+    left_over = actual.keys() - desired.keys()
+    gone = [o for key, o in actual.items() if key in left_over] if left_over else []
+    leaving = [o for o in gone if not isinstance(o, LinkState | LinkSwitches)]
     remade = [o for o in _links(actual) if o.key in desired and not _can_become(o, desired[o.key])]
-    leaving = [o for o in actual.values() if o.key not in desired and not isinstance(o, LinkState | LinkSwitches)]
-    lost = {o.dev for o in remade} | {o.dev for o in _links(actual) if o.key not in desired}
+    lost = {o.dev for o in (*remade, *gone) if isinstance(o, Link)}
     put = [
         o
         for key, o in desired.items()

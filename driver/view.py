@@ -1,17 +1,16 @@
-"""What the store says about the other hosts, joined from its records: pure functions over what the store holds.
+"""What the store says about the other hosts: pure functions over what it holds.
 
-A view is never changed: `after` makes the next one, which shares with it whatever is still so. What was computed from
-a record is remembered by the record's bytes, so that one change among thousands costs little more than itself."""
+A view is never changed: `after` makes the next one, which shares with it whatever is still so, so that one change among
+thousands costs little more than itself."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
-from functools import lru_cache
-from ipaddress import ip_network
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
-from driver.backends.interface import REMEMBERED, Remote
+from driver.backends.interface import Remote
 from driver.model import Network
+from driver.remotes import Remotes, prefixes_of
 from store import records
 from store.codec import BadRecord, decode, encode
 from store.interface import Snapshot
@@ -30,8 +29,7 @@ class View:
         self._tables: dict[str, Table] = defaultdict(dict)
         for key, value in entries.items():
             self._tables[_table(key)][key] = value
-        self._remotes: dict[tuple[tuple[IPNetwork, ...], str], tuple[Remote, ...] | None] = {}
-        self._peers: dict[str, list[tuple[bytes, records.Peer]]] = {}  # by table, with the records
+        self._remotes: dict[tuple[tuple[IPNetwork, ...], str], Remotes] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "View":
@@ -48,11 +46,10 @@ class View:
             else:
                 next_one._tables[_table(key)][key] = value
         next_one._remotes = {
-            (pools, host): remotes
-            for (pools, host), remotes in list(self._remotes.items())
-            if touched.isdisjoint(name for pool in pools for name in _tables_of(pool))
+            asked: remotes.after(changes)
+            for asked, remotes in list(self._remotes.items())
+            if next_one._has_network(remotes.pools)
         }
-        next_one._peers = {name: peers for name, peers in list(self._peers.items()) if name not in touched}
         return next_one
 
     @property
@@ -86,32 +83,18 @@ class View:
 
         The network's own record must be there: where it is missing, the store was emptied, or it hides its keys from
         this token, and neither means that the other hosts are gone."""
+        if not self._has_network(network.pools):
+            return None
         asked = network.pools, host
         if asked not in self._remotes:
-            self._remotes[asked] = self._joined(network.pools, host)
-        return self._remotes[asked]
+            peers, held = prefixes_of(network.pools)
+            tables = map(self._table, (peers, *held))
+            self._remotes[asked] = Remotes(*asked).after({key: value for t in tables for key, value in t.items()})
+        return self._remotes[asked].all
 
-    def _joined(self, pools: tuple[IPNetwork, ...], host: str) -> tuple[Remote, ...] | None:
-        if records.network_key(pools[0]) not in self._table(records.network_key(pools[0])):
-            return None
-        blocks = defaultdict(list)
-        for pool in pools:
-            for key, owner in self._blocks(pool):
-                blocks[owner].append(key)
-        found = (
-            _remote(value, tuple(blocks[peer.host]))
-            for value, peer in self._peers_of(pools[0])
-            if peer.host in blocks and peer.host != host and peer.addresses
-        )
-        return tuple(remote for remote in found if remote.blocks)
-
-    def _peers_of(self, pool: IPNetwork) -> list[tuple[bytes, records.Peer]]:
-        """They change less often than the blocks that they have."""
-        name = _table(records.peers_prefix(pool))
-        if name not in self._peers:
-            table = self._tables.get(name, {})
-            self._peers[name] = [(table[key], peer) for key, peer in _readable(table, records.Peer)]
-        return self._peers[name]
+    def _has_network(self, pools: tuple[IPNetwork, ...]) -> bool:
+        key = records.network_key(pools[0])
+        return key in self._table(key)
 
     def peer(self, network: Network, host: str) -> records.Peer | None:
         key = records.peer_key(network.pools[0], host)
@@ -127,15 +110,6 @@ class View:
         )
         return known == spec and self._table(own).get(own) == encode(peer)
 
-    def _blocks(self, pool: IPNetwork) -> Iterator[tuple[str, str]]:
-        """The keys of the pool's blocks, and their hosts. A borrowed address is a block of its own: a route to it
-        alone, as long as it is used."""
-        for key, block in _readable(self._table(records.blocks_prefix(pool)), records.Block):
-            yield key, block.host
-        for key, borrowed in _readable(self._table(records.borrowed_prefix(pool)), records.Borrowed):
-            if not borrowed.idle:
-                yield key, borrowed.host
-
     def _table(self, key: str) -> Table:
         """The table of the key, or of the keys below a prefix."""
         return self._tables.get(_table(key), {})
@@ -144,15 +118,9 @@ class View:
 def _readable(table: Table, kind: type[R]) -> Iterator[tuple[str, R]]:
     for key, value in table.items():
         try:
-            yield key, _decoded(cast(Hashable, kind), value)
+            yield key, decode(kind, value)
         except BadRecord as error:
             log.error("record left out", extra={"key": key, "why": error})
-
-
-def _tables_of(pool: IPNetwork) -> set[str]:
-    """What a network's remotes are read from."""
-    names = records.network_key(pool), records.peers_prefix(pool), records.blocks_prefix(pool)
-    return {_table(name) for name in (*names, records.borrowed_prefix(pool))}
 
 
 def _filled(tables: Mapping[str, Table]) -> dict[str, Table]:
@@ -162,27 +130,3 @@ def _filled(tables: Mapping[str, Table]) -> dict[str, Table]:
 def _table(key: str) -> str:
     """Of `pools/<pool>/blocks/<block>` it is `pools/<pool>/blocks`."""
     return key.rpartition("/")[0]
-
-
-@lru_cache(4 * REMEMBERED)
-def _decoded(kind: Any, value: bytes) -> Any:
-    return decode(kind, value)
-
-
-@lru_cache(2 * REMEMBERED)
-def _remote(peer_record: bytes, block_keys: tuple[str, ...]) -> Remote:
-    peer: records.Peer = _decoded(records.Peer, peer_record)
-    blocks = tuple(_block(key) for key in block_keys if _is_sound(key))
-    return Remote(peer.host, peer.addresses, blocks, peer.public_key, peer.sources, peer.link)
-
-
-def _is_sound(key: str) -> bool:
-    sound = records.is_sound(key)
-    if not sound:
-        log.error("key left out, it names no block or address of its pool", extra={"key": key})
-    return sound
-
-
-def _block(key: str) -> IPNetwork:
-    name = key.rpartition("/")[2]
-    return records.block_of_key(key) if "-" in name else ip_network(name)

@@ -344,3 +344,21 @@ def test_a_view_after_changes_is_the_view_of_what_then_stands(history: list[dict
         remotes, expected = view.remotes(network, "h1"), View(entries).remotes(network, "h1")
         assert remotes is expected is None or set(remotes or ()) == set(expected or ())
         assert before.entries == seen
+
+
+def test_a_change_joins_anew_only_the_hosts_that_it_is_about() -> None:
+    """With thousands of them, anything else is what a change costs."""
+    hosts = {f"h{number}": ip_network(f"10.240.{number}.0/26") for number in range(2, 9)}
+    told = {records.network_key(POOL): SPEC}
+    for host, block in hosts.items():
+        told |= {
+            records.peer_key(POOL, host): encode(records.Peer(host, OTHER.addresses)),
+            records.block_key(POOL, block): encode(records.Block(host)),
+        }
+    view = View(told)
+    before = {remote.host: remote for remote in view.remotes(NET, "h1") or ()}
+    moves = {records.block_key(POOL, hosts["h3"]): encode(records.Block("h4")), records.peer_key(POOL, "h5"): None}
+    after = {remote.host: remote for remote in view.after(moves).remotes(NET, "h1") or ()}
+    assert before.keys() - after.keys() == {"h3", "h5"}
+    assert [host for host in after if after[host] is not before[host]] == ["h4"]
+    assert after["h4"].blocks == (hosts["h3"], hosts["h4"])
