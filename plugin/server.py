@@ -4,6 +4,7 @@ One worker, because one agent looks after the kernel and the host's journal. Thr
 parallel. A worker that dies is replaced; the master keeps the socket open, so that dockerd's calls wait meanwhile."""
 
 import ctypes
+import gc
 import logging
 import signal
 import socket
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 AGAIN = 1.0  # seconds for a stand-in to give way that has a socket's place by now
+# Objects made, and not gone yet, before those are looked through for garbage. A look at the kernel or an answer of the
+# store makes thousands for a moment: taken for lasting, they would have all others looked through again and again.
+YOUNGEST = 20_000
 TURN = 0.001  # seconds a thread of the agent may keep a request waiting, each time that it comes back from the disk
 
 
@@ -74,6 +78,7 @@ def _die_with_master(_server: Any, _worker: Any) -> None:
 def _start_agent(systemd: Systemd, worker: Any) -> None:
     """Nothing of it waits for the store or for Docker, and `docker.service` starts after READY=1."""
     sys.setswitchinterval(TURN)
+    gc.set_threshold(YOUNGEST)
     extensions = worker.wsgi.extensions
     extensions["agent"].start()
     notify(systemd.socket, "READY=1")
