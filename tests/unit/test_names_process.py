@@ -170,7 +170,7 @@ def test_who_says_nothing_or_never_reads_is_ended_and_costs_others_nothing() -> 
                 assert exchange(mine, query(1, "c1"))[-4:] == bytes([10, 64, 0, 1])
             await_name(running, "c1", 1)
             assert running.megabytes() - before < 10
-            time.sleep(TCP_PATIENCE + 1)  # to look is to read
+            time.sleep(TCP_PATIENCE + 3)  # to look is to read; and a busy machine ends them late
             assert all(map(was_ended, [*silent, *greedy]))
         finally:
             for stream in [*silent, *greedy]:
