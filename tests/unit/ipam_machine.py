@@ -144,8 +144,16 @@ class Addresses(RuleBasedStateMachine):
         self.create(self.one_of(self.hosts.keys() - self.users(), pick), gateway)
 
     def create(self, name: str, gateway: str | None = None) -> None:
-        if POOL not in self.hosts[name].routed:
-            self.do(name, lambda host: host.create(POOL, gateway=gateway))
+        """What is left there of an earlier network goes first, and where no other host has one, so does the pool."""
+        if POOL in self.hosts[name].routed:
+            return
+        alone = not self.cluster.store.read(records.holders_prefix(POOL)).entries.keys() - {
+            records.holder_key(POOL, name)
+        }
+        self.do(name, lambda host: host.create(POOL, gateway=gateway))
+        entry = self.cluster.store.get(records.pool_key(POOL))
+        if alone and entry is not None:
+            self.reserved &= {*decode(records.Pool, entry.value).reserved}
 
     def users(self) -> list[str]:
         """The hosts where Docker has the network."""
