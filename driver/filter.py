@@ -8,7 +8,7 @@ costs the same whether there is one network or a thousand, and a peer that comes
   those that are reached without a tunnel; the routes that the reconciler keeps say all that, for both families.
 * forward, isolation: from or to a pool goes only what is within one network.
 * outward: networks with `-o gateway=direct` reach the world, by this host's address, but no Docker bridge; the world
-  reaches their published ports.
+  reaches their published ports, and so do other networks, but for those with `--internal`.
 * input, tunnels: a tunnel's port takes packets from peers alone; for VXLAN, from peers of the very network that the
   packet names. What names no network of ours there is for somebody else's tunnel at the same port, and passes unless a
   container of ours sends it. Nobody who is forwarded here may send to a peer's tunnel: masqueraded, he would look like
@@ -49,6 +49,8 @@ TYPES = {
     "members6": "typeof udp dport . @th,96,24 . ip6 saddr;",
     "outward4": "type ipv4_addr; flags interval;",  # pools whose containers reach the world
     "outward6": "type ipv6_addr; flags interval;",
+    "inward4": "type ipv4_addr; flags interval;",  # pools whose containers reach nothing else
+    "inward6": "type ipv6_addr; flags interval;",
     "selves4": "type ipv4_addr . ipv4_addr;",  # twice the address of a container with published ports
     "selves6": "type ipv6_addr . ipv6_addr;",
     "uplinks": "type ifname;",  # what leads to the world even if it is a bridge
@@ -118,6 +120,8 @@ chain to_peer {
 chain within {
     ip saddr . ip daddr @within4 accept
     ip6 saddr . ip6 daddr @within6 accept
+    ip saddr @inward4 counter name crossed drop
+    ip6 saddr @inward6 counter name crossed drop
     ip saddr @outward4 goto outward
     ip daddr @outward4 goto outward
     ip6 saddr @outward6 goto outward
@@ -218,6 +222,8 @@ def sets(
             mates = (other for other in network.pools if other.version == pool.version)
             if network.leads_out:
                 found[f"outward{pool.version}"].add(str(pool))
+            if network.internal:
+                found[f"inward{pool.version}"].add(str(pool))
             found[f"within{pool.version}"] |= {f"{pool} . {other}" for other in mates}
         guard = BACKENDS[network.backend].guard
         if guard is not Guard.NONE:

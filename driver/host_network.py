@@ -35,6 +35,7 @@ class LinkSeen:
     mac: str
     kind: str  # as `ip link add ... type KIND`; empty for one that is no device of software
     ethernet: bool = True
+    ported: bool = False  # it is a port of a bridge, or of what is like one
 
 
 @dataclass(frozen=True, slots=True)

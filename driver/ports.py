@@ -7,10 +7,10 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_address
-from typing import NamedTuple
 
 from driver.errors import BadRequest, NetworkConflict
 from driver.model import PROTOCOLS, Endpoint, PortRequest, Published
@@ -26,11 +26,28 @@ TRIES = 16  # ports that the kernel offers for the first family may be taken in 
 DYNAMIC = range(49152, 65536)  # offered where the kernel offers none
 
 
-class Held(NamedTuple):
-    """What an endpoint has."""
+class Claims:
+    """Where the kernel has no sockets of a protocol, as of SCTP without its module, no process has a port of it. But
+    containers may."""
 
-    published: tuple[Published, ...]
-    sockets: ExitStack
+    def __init__(self) -> None:
+        self._addresses: defaultdict[tuple[int, int], list[IPAddress]] = defaultdict(list)  # by protocol and port
+
+    def take(self, sockets: ExitStack, protocol: int, address: IPAddress, port: int) -> int:
+        """The port, a free one for 0; 0 if it is taken. It is free again when `sockets` are closed."""
+        if not port:
+            port = next((offer for offer in DYNAMIC if (protocol, offer) not in self._addresses), 0)
+        elif any(_overlap(other, address) for other in self._addresses.get((protocol, port), ())):
+            return 0
+        if port:
+            self._addresses[protocol, port].append(address)
+            sockets.callback(self._give_back, protocol, address, port)
+        return port
+
+    def _give_back(self, protocol: int, address: IPAddress, port: int) -> None:
+        self._addresses[protocol, port].remove(address)
+        if not self._addresses[protocol, port]:
+            del self._addresses[protocol, port]
 
 
 class Ports:
@@ -39,15 +56,16 @@ class Ports:
     def __init__(self, endpoints: Callable[[], Iterable[Endpoint]]) -> None:
         self._endpoints = endpoints
         self._lock = threading.Lock()
-        self._held: dict[str, Held] = {}  # by endpoint
+        self._claims = Claims()
+        self._held: dict[str, ExitStack] = {}  # by endpoint
 
     def take(self, endpoint: Endpoint, wanted: Sequence[PortRequest]) -> tuple[Published, ...]:
         """All that is wanted, or nothing: NetworkConflict names the port that somebody has."""
         with self._lock, ExitStack() as sockets:
             found: list[Published] = []
             for request in wanted:
-                found += _take(sockets, endpoint, request, [*self._published(), *found])
-            self._keep(endpoint.id, Held(tuple(found), sockets.pop_all()))
+                found += _take(sockets, endpoint, request, self._claims)
+            self._keep(endpoint.id, sockets.pop_all())
         return tuple(found)
 
     def start(self) -> None:
@@ -59,12 +77,12 @@ class Ports:
                     if (why := self._not_held(sockets, published)) is not None:
                         told = {"port": published, "endpoint": endpoint.id[:12], "why": why}
                         log.error("port not held any more", extra=told)
-                self._keep(endpoint.id, Held(endpoint.published, sockets.pop_all()))
+                self._keep(endpoint.id, sockets.pop_all())
 
     def _not_held(self, sockets: ExitStack, published: Published) -> str | None:
         at = published.protocol, published.host_address, published.host_port
         try:
-            return None if _bind(sockets, *at, self._published(), anywhere=True) else "taken meanwhile"
+            return None if _bind(sockets, *at, self._claims, anywhere=True) else "taken meanwhile"
         except OSError as error:
             return error.strerror
 
@@ -75,19 +93,16 @@ class Ports:
         with self._lock:
             self._let_go(endpoint_id)
 
-    def _keep(self, endpoint_id: str, held: Held) -> None:
+    def _keep(self, endpoint_id: str, sockets: ExitStack) -> None:
         self._let_go(endpoint_id)
-        self._held[endpoint_id] = held
+        self._held[endpoint_id] = sockets
 
     def _let_go(self, endpoint_id: str) -> None:
         if (former := self._held.pop(endpoint_id, None)) is not None:
-            former.sockets.close()
-
-    def _published(self) -> list[Published]:
-        return [published for held in self._held.values() for published in held.published]
+            former.close()
 
 
-def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest, ours: Collection[Published]) -> list[Published]:
+def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest, claims: Claims) -> list[Published]:
     """The first port of the range that is free at all of the addresses."""
     versions = {address.version for address in endpoint.addresses}
     hosts = [request.host_address] if request.host_address else list(EVERY)
@@ -103,7 +118,7 @@ def _take(sockets: ExitStack, endpoint: Endpoint, request: PortRequest, ours: Co
         with ExitStack() as attempt:
             port = offer
             for address in addresses:
-                port = _bind(attempt, request.protocol, address, port, ours)
+                port = _bind(attempt, request.protocol, address, port, claims)
                 if not port:
                     break
             else:
@@ -122,7 +137,7 @@ def _bind(
     protocol: int,
     address: IPAddress,
     port: int,
-    ours: Iterable[Published],
+    claims: Claims,
     *,
     anywhere: bool = False,
 ) -> int:
@@ -131,7 +146,7 @@ def _bind(
         made = socket.socket(FAMILIES[address.version], KINDS[protocol], protocol)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:
-            return _unclaimed(protocol, address, port, ours)
+            return claims.take(sockets, protocol, address, port)
         raise
     sockets.callback(made.close)
     if address.version == 6:
@@ -160,16 +175,6 @@ def _hold(made: socket.socket, address: str, port: int) -> None:
     made.listen(0)
     made.shutdown(socket.SHUT_RD)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-
-
-def _unclaimed(protocol: int, address: IPAddress, port: int, ours: Iterable[Published]) -> int:
-    """Where the kernel has no sockets of the protocol, as of SCTP without its module, no process has a port of it. But
-    containers may."""
-    alike = [published for published in ours if published.protocol == protocol]
-    if not port:
-        used = {published.host_port for published in alike}
-        return next((offer for offer in DYNAMIC if offer not in used), 0)
-    return 0 if any(each.host_port == port and _overlap(each.host_address, address) for each in alike) else port
 
 
 def _overlap(one: IPAddress, other: IPAddress) -> bool:

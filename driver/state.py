@@ -98,19 +98,21 @@ class EndpointLink:
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What can be changed while a link is in use. `up=False` is what is found, never what is wanted."""
+    """What can be changed while a link is in use. `up=False` is what is found, never what is wanted; so is `ported`, a
+    link that is a port of a bridge, which takes all that comes in by it."""
 
     rank: ClassVar[int] = 1
     dev: str
     mtu: int
     up: bool = True
+    ported: bool = False
 
     @property
     def key(self) -> Key:
         return ("state", self.dev)
 
     def __str__(self) -> str:
-        return f"link {self.dev} mtu {self.mtu} {'up' if self.up else 'down'}"
+        return f"link {self.dev} mtu {self.mtu} {'up' if self.up else 'down'}{' in a bridge' if self.ported else ''}"
 
 
 @dataclass(frozen=True, slots=True)

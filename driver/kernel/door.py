@@ -350,6 +350,6 @@ def _objects(ours: Iterable[tuple[LinkSeen, bytes]]) -> Iterator[Object]:
     for link, raw in ours:
         is_network = link.name.startswith(NETWORK_LINK)
         yield read_network_link(link, raw) if is_network else EndpointLink(link.name)
-        yield LinkState(link.name, link.mtu, link.up)
+        yield LinkState(link.name, link.mtu, link.up, link.ported)
         if not is_network:
             yield switches_of(raw, link.name)

@@ -62,7 +62,7 @@ def add_link(ip: Any, name: str, **attributes: Any) -> None:
 
 def put_state(ip: Any, index: int, o: LinkState) -> None:
     try:
-        ip.link("set", index=index, mtu=o.mtu, state="up" if o.up else "down")
+        ip.link("set", index=index, mtu=o.mtu, master=0, state="up" if o.up else "down")
     except NetlinkError as error:
         if error.code != errno.EADDRINUSE:
             raise

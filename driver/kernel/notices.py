@@ -22,6 +22,7 @@ CONTAINERS = (ENDPOINT_LINK, "flc", "veth", "docker", "br-")  # links that come 
 class _Link(NamedTuple):
     name: str
     mtu: int
+    ported: bool
 
 
 class Concerns(Protocol):
@@ -180,4 +181,4 @@ def _all_links(netns: str | None) -> dict[int, _Link]:
 def _known(payload: bytes) -> tuple[int, _Link]:
     """A link's number, and what is remembered of it. Not remembered by its bytes, which hold its counters."""
     seen = link_of.__wrapped__(payload)
-    return seen.index, _Link(seen.name, seen.mtu)
+    return seen.index, _Link(seen.name, seen.mtu, seen.ported)

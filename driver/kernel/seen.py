@@ -13,7 +13,7 @@ from driver.kernel.rawsocket import RawSocket
 from driver.state import LinkSwitches
 from store.ip import IPAddress
 
-IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_EXT_MASK = 1, 4, 5, 18, 26, 29
+IFLA_ADDRESS, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_EXT_MASK = 1, 4, 5, 10, 18, 26, 29
 IFLA_INET_CONF, IFLA_INET6_CONF = 1, 2  # in IFLA_AF_SPEC: /proc/sys/net/ipv*/conf, 32 bits each
 PROXY_ARP, RP_FILTER, ROUTE_LOCALNET, ACCEPT_RA = 2, 7, 25, 3  # their places there: IPV4_DEVCONF_* - 1, DEVCONF_*
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
@@ -44,7 +44,8 @@ def link_of(raw: bytes) -> LinkSeen:
     mtu, other = (wire.U32.unpack(found[kind])[0] if kind in found else None for kind in (IFLA_MTU, IFLA_LINK))
     name, mac = _text(found.get(wire.IFLA_IFNAME, b"")), found.get(IFLA_ADDRESS, b"").hex(":")
     kind = _text(wire.attributes(found.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b""))
-    return LinkSeen(index, name, bool(flags & wire.UP), mtu or 0, other, mac, kind, hardware == ETHERNET)
+    up, ethernet, ported = bool(flags & wire.UP), hardware == ETHERNET, IFLA_MASTER in found
+    return LinkSeen(index, name, up, mtu or 0, other, mac, kind, ethernet, ported)
 
 
 def _text(value: bytes) -> str:

@@ -10,12 +10,13 @@ from ipaddress import ip_address
 
 import pytest
 
+from driver.filter import members, sets
 from driver.forwarding import Forwarding
 from driver.kernel.flows import FEW, forget
 from driver.model import Published
 from driver.translations import changed, translations
 from tests.kernel.conftest import NamespaceHost, inside, ip
-from tests.kernel.containers import BRIEF, PATIENCE, Net, connected, endpoint, udp_socket
+from tests.kernel.containers import BRIEF, PATIENCE, Net, connected, endpoint, network, remote, udp_socket
 from tests.packets import sctp_init, send_frame, udp_packet
 
 TCP, UDP, SCTP = 6, 17, 132
@@ -211,6 +212,21 @@ def test_a_published_port_leads_to_the_container_from_behind_a_bridge(net: Net) 
     assert caller(net, foreign.namespace, "fd00:1::1", 8080) == "fd99:17::2"
     assert caller(net, foreign.namespace, net.places[0][0].addresses[0], 80) == ""
     assert net.counted(0).keys() == {"crossed"}
+
+
+def test_a_published_port_is_for_all_networks_but_internal_ones(net: Net) -> None:
+    """They come to it by an address of the host in their own network: the gateway, or its own among the hosts'."""
+    net.hosts[0].ip("addr", "add", "10.241.1.1/32", "dev", "fl.8")
+    (here, there), other = (places[1] for places in net.places), network(1, net.backend)
+    server, senders = replace(endpoint(0, 0), published=PUBLISHED), members(other, [remote(1, 1)])
+    calls = [(here, "10.241.0.1"), (here, "fd77:1::1"), (there, "10.241.1.1")]
+    heard = []
+    for internal in (False, True):
+        networks = [network(0, net.backend, direct=True), replace(other, internal=internal)]
+        net.settle(0, sets(networks, senders, [server], ["eth0"]))
+        heard.append([caller(net, place.namespace, address, 8080) for place, address in calls])
+    assert heard == [[here.addresses[0], here.addresses[1], there.addresses[0]], ["", "", ""]]
+    net.await_count(0, "crossed", 3)
 
 
 def test_a_container_reaches_nothing_at_its_hosts_loopback(net: Net) -> None:

@@ -24,6 +24,9 @@ from tests.kernel.containers import (
     Net,
     Place,
     block,
+    bring_about,
+    connected,
+    endpoint,
     net,
     network,
     remote,
@@ -227,6 +230,21 @@ def test_a_container_cannot_use_its_host_to_look_like_a_peer(net: Net) -> None:
     with udp_socket(liar.namespace, liar.addresses[0]) as sender:
         sender.sendto(b"anything", ("192.0.2.2", 8479))
     net.await_counted(0, {"strangers": 1})
+
+
+@pytest.mark.parametrize("dev", ["fl.7", endpoint(0, 0).host_link])
+def test_a_link_that_somebody_made_a_port_of_a_bridge_is_taken_out(
+    two_hosts: tuple[NamespaceHost, NamespaceHost], dev: str
+) -> None:
+    """As a program does that makes each link of a kind one. What comes in by it would be the bridge's."""
+    with connected(two_hosts, "vxlan", fast=False) as net:
+        host, (here, there) = net.hosts[0], (places[0] for places in net.places)
+        host.ip("link", "add", "br-foreign", "up", "type", "bridge")
+        host.ip("link", "set", dev, "master", "br-foreign")
+        assert len(bring_about(host, 0, net.local(), fast=False)) == 1
+        for source, target in ((here, there), (there, here)):
+            assert arrives(udp_socket(source.namespace, source.addresses[0]), target.listen(4))
+        assert "master" not in host.ip("link", "show", dev)
 
 
 @over_vxlan

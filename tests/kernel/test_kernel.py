@@ -267,6 +267,7 @@ def test_prefixes_in_use_are_those_of_routes_and_interfaces(two_hosts: Hosts) ->
         "link set flv1 mtu 1300",
         "link set flv1 name lost",
         "link set flv1 name vethlost",
+        "link set flv1 master br-foreign",
         "addr del 10.240.0.1/32 dev flv1",
         "addr add 10.240.0.9/32 dev flv1",
         "route add 10.240.1.5/32 dev flv1 proto 102",
@@ -281,6 +282,7 @@ def test_the_kernel_tells_of_harm_at_once(two_hosts: Hosts, harm: str) -> None:
     a.kernel.add_veth("flv1", "flc1", 1450)
     a.ip("link", "set", "flv1", "up")
     a.ip("addr", "add", "10.240.0.1/32", "dev", "flv1")
+    a.ip("link", "add", "br-foreign", "type", "bridge")
     with listening(Notices(a.name, Known())) as heard:
         a.ip(*harm.split())
         assert heard.wait(1)

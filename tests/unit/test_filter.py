@@ -102,4 +102,6 @@ def test_a_port_that_two_containers_claim_leads_to_one() -> None:
 
 
 def test_an_internal_network_leads_nowhere() -> None:
-    assert sets([replace(WEB, direct=True, internal=True)], [])["outward4"] == set()
+    inner = sets([replace(WEB, direct=True, internal=True)], [])
+    assert inner["outward4"] == set()
+    assert inner["inward4"] == {"10.240.0.0/18", "10.250.0.0/24"}

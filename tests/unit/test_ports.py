@@ -1,6 +1,7 @@
 """Ports of this host, held by real sockets."""
 
 import socket
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
@@ -9,7 +10,7 @@ import pytest
 
 from driver.errors import BadRequest, NetworkConflict
 from driver.model import Endpoint, PortRequest, Published
-from driver.ports import Ports, _bind
+from driver.ports import DYNAMIC, EVERY, Claims, Ports, _bind
 
 LOOPBACK, SCTP = ip_address("127.0.0.1"), 132
 ONE = Endpoint("one", "net", (ip_address("10.240.1.5"),), "02:00:00:00:00:05")
@@ -87,7 +88,7 @@ def test_after_a_restart_they_are_held_where_the_address_is_not_there_yet(addres
 def is_free(published: Published) -> bool:
     """For anybody who does not mind, either, that this host does not have the address."""
     with ExitStack() as sockets:
-        return bool(_bind(sockets, 6, published.host_address, published.host_port, (), anywhere=True))
+        return bool(_bind(sockets, 6, published.host_address, published.host_port, Claims(), anywhere=True))
 
 
 def test_a_port_whose_server_has_just_ended_is_free_as_it_is_for_that_server() -> None:
@@ -136,6 +137,17 @@ def test_a_free_port_of_sctp_is_found_and_known_after_a_restart() -> None:
     with pytest.raises(NetworkConflict):
         after.take(OTHER, [sctp(first.host_port)])
     after.release(both.id)
+
+
+def test_one_port_costs_the_same_however_many_there_are() -> None:
+    """As with `-p 10000-20000:10000-20000/sctp` for several containers."""
+    claims, began = Claims(), time.process_time()
+    with ExitStack() as sockets:
+        for port in DYNAMIC:
+            assert claims.take(sockets, SCTP, LOOPBACK, port) == port
+        assert claims.take(sockets, SCTP, EVERY[0], DYNAMIC[0]) == claims.take(sockets, SCTP, LOOPBACK, 0) == 0
+    assert claims.take(sockets, SCTP, EVERY[0], 0) == DYNAMIC[0]
+    assert time.process_time() - began < 5  # half a minute, if each were compared with all others
 
 
 @pytest.mark.parametrize(("address", "why"), [("::1", "use 127.0.0.1"), ("203.0.113.1", "has no address 203.0.113.1")])

@@ -8,11 +8,13 @@ import pytest
 
 from cluster import following
 from cluster.watch import Watch
+from ipam.tenancy import NameTaken
 from store import records
 from store.feed import Announcing
 from store.ip import IPNetwork
 from store.memory import MemoryStore
 from tests.unit.ipam_hosts import WEB, Cluster, Host, backup, restore
+from tests.unit.test_ipam_copies import copy_of
 
 
 @pytest.fixture
@@ -98,3 +100,27 @@ def test_what_a_host_gave_back_is_gone_at_once(cluster: Cluster, a: Host, b: Hos
     await_known(watch, a, b)
     b.remove(pool)
     await_known(watch, a)
+
+
+def test_a_clone_of_a_host_that_lives_does_not_hear_where_the_others_are(
+    cluster: Cluster, a: Host, b: Host, watch: Watch
+) -> None:
+    """So it greets nobody by the WireGuard key that both have. Whoever it greeted would send to the clone from then on
+    what is for the original."""
+    a.create()
+    b.create()
+    clone = copy_of(a)
+    a.clock.now += a.tenancy.period
+    a.tenancy.beat()
+    at_clone = Watch(cluster.store, "a", [], clone.tenancy.may_lose)
+    at_clone.start()
+    try:
+        for _ in range(3):
+            time.sleep(0.2)
+            assert at_clone.view() is None
+            clone.clock.now += clone.tenancy.period
+            with pytest.raises(NameTaken):
+                clone.tenancy.beat()
+    finally:
+        at_clone.stop()
+    await_known(watch, a, b)
