@@ -112,12 +112,9 @@ class Ipam:
         with self._ledger.lock(pool):
             self._end_half_done_leave(pool)
             try:
-                self._pools.adopt(pool, gateway, new=True)
+                self._holdings.adopt(pool, gateway)
             except PoolConflict as error:
                 return str(error)
-            journal = self._journal.pool(pool)
-            journal.learn_gateway(gateway)
-            journal.add_block(pool, (), (), dockers=True)
             if not self._journal.is_held(pool):
                 self._journal.hold(PoolId(pool))
         log.info("pool of Docker's own adopted", extra={"pool": pool})
@@ -126,6 +123,19 @@ class Ipam:
     def disown(self, pool: IPNetwork) -> None:
         self.release_pool(PoolId(pool))
 
+    def insist(self, pool: IPNetwork) -> None:
+        """Before a container has an address of a pool of Docker's own: refused like an address of ours."""
+        self._tenancy.insist()
+        self._ledger.refuse_if_not_ours(PoolId(pool))
+        if not self.keeps(pool):
+            raise PoolConflict(
+                f"pool {pool} of Docker's own IPAM belongs to others by now; remove the network and create it again"
+            )
+
+    def keeps(self, pool: IPNetwork) -> bool:
+        """Whether a pool of Docker's own is still this host's; others may have taken it after a lost lease."""
+        return bool(self._journal.pool(pool).blocks)
+
     def free_pool(self) -> IPNetwork | None:
         """An IPv4 pool that a network could have now, to tell a person."""
         return self._pools.free_pool(v6=False)
@@ -133,7 +143,7 @@ class Ipam:
     def _end_half_done_leave(self, pool: IPNetwork) -> None:
         """What an earlier network of this pool left in the journal may be another host's by now."""
         journal = self._journal.pool(pool)
-        if journal.blocks or journal.leases:
+        if journal.blocks or journal.leases or journal.gateway:
             self._leave_if_unused(pool)
 
     def holders(self, pool: IPNetwork) -> int:
