@@ -23,7 +23,7 @@ from ipam.reservations import Reservations
 from ipam.tenancy import Tenancy
 from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
-from store.update import ATTEMPTS
+from store.update import ATTEMPTS, pause_after
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Ipam:
         """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
         every pool in which an address was given or came back."""
         self._journal, self._pools, self._tenancy = journal, pools, tenancy
-        self._routed, self._changed, self._clock = routed, changed, clock
+        self._routed, self._changed, self._clock, self._pause = routed, changed, clock, pause
         self._ledger = Ledger(journal, tenancy)
         self._holdings = Holdings(self._ledger, pools, commons, lending)
         self._reservations = Reservations(self._ledger, commons, tenancy, clock, pause)
@@ -75,13 +75,14 @@ class Ipam:
 
     def _hold_any(self, v6: bool) -> PoolId:
         """With the pool's lock from its making on: `settle` would leave a pool that is not held yet."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             pool = self._pools.choose(v6)
             with self._ledger.lock(pool):
                 self._end_half_done_leave(pool)
                 if self._pools.create(pool):
                     self._hold(PoolId(pool))
                     return PoolId(pool)
+            self._pause(pause_after(attempt))
         raise Contended("other hosts kept taking the pools that were free; try again")
 
     def _hold(self, pool_id: PoolId) -> None:
