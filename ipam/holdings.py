@@ -59,8 +59,8 @@ class Holdings:
         journal.learn_gateway(gateway)
         journal.add_block(pool, (), (), dockers=True)
 
-    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        gateway = self._commons.fix_gateway(pool, wanted)
+    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None, besides: IPAddress | None = None) -> IPAddress:
+        gateway = self._commons.fix_gateway(pool, wanted, besides)
         self._ledger.of(pool).learn_gateway(gateway)
         return gateway
 

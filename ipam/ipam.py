@@ -240,8 +240,8 @@ class Ipam:
     def _give(self, pool_id: PoolId, wanted: IPAddress | None, kind: str) -> IPAddress:
         self._ledger.refuse_if_not_ours(pool_id)
         journal = self._journal.pool(pool_id.pool)
-        if journal.gateway is None:
-            self._holdings.fix_gateway(pool_id.pool, None)
+        if journal.gateway is None:  # from Engine 29 on Docker asks for none for macvlan and ipvlan
+            self._holdings.fix_gateway(pool_id.pool, None, besides=wanted)
         address = self._free_address(pool_id, journal) if wanted is None else self._wanted_address(pool_id, wanted)
         self._ledger.give(pool_id, address, BORROWED if journal.block_of(address) is None else kind)
         return address
