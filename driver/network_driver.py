@@ -57,6 +57,12 @@ class Addresses(Protocol):
 
     def disown(self, pool: IPNetwork) -> None: ...
 
+    def insist(self, pool: IPNetwork) -> None:
+        """Refuse a container in a pool of Docker's own that may be others' by now."""
+
+    def keeps(self, pool: IPNetwork) -> bool:
+        """Whether a pool of Docker's own is still this host's."""
+
     def free_pool(self) -> IPNetwork | None:
         """A pool that a network could have now."""
 
@@ -247,7 +253,16 @@ class NetworkDriver:
         if not self._journal.networks():
             return
         underlay = self._reconciler.underlay()
-        self._each(lambda network: self._membership.publish(spec_of(network), underlay))
+
+        def publish(network: Network) -> None:
+            if network.adopted and not self._addresses.keeps(network.pools[0]):
+                raise NetworkConflict(
+                    f"network {network.id[:12]} has pool {network.pools[0]} of Docker's own IPAM, which belongs to "
+                    "others by now; remove it here and create it again"
+                )
+            self._membership.publish(spec_of(network), underlay)
+
+        self._each(publish)
 
     def forget_published(self) -> None:
         """What `publish` told may be gone, whatever is known of the store."""
@@ -268,6 +283,8 @@ class NetworkDriver:
     def create_endpoint(self, request: EndpointRequest) -> str:
         """Returns the endpoint's MAC: the one asked for, else one derived from its address."""
         network = self._journal.network(request.network_id)
+        if network.adopted:
+            self._addresses.insist(network.pools[0])
         addresses = tuple(interface.ip for interface in request.addresses)
         if not addresses:
             raise BadRequest(f"endpoint {request.id[:12]} has no address; create the network anew: {COMMAND}")

@@ -82,7 +82,10 @@ class View:
         """The other hosts of a network that hold blocks of it, or None if the view cannot tell.
 
         The network's own record must be there: where it is missing, the store was emptied, or it hides its keys from
-        this token, and neither means that the other hosts are gone."""
+        this token, and neither means that the other hosts are gone. A network with Docker's own IPAM is on one host:
+        whoever else has its pool has another network."""
+        if network.adopted:
+            return ()
         if not self._has_network(network.pools):
             return None
         asked = network.pools, host

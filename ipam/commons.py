@@ -22,14 +22,14 @@ class Commons:
     def __init__(self, store: Store, pools: Pools, tenancy: Tenancy) -> None:
         self._store, self._pools, self._tenancy = store, pools, tenancy
 
-    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        """The pool's gateway, chosen by whoever comes first; the same on every host.
+    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None, besides: IPAddress | None = None) -> IPAddress:
+        """The pool's gateway, chosen by whoever comes first; the same on every host. It is not chosen to be `besides`.
 
         It may lie in anybody's block: no host gives out an address of the pool before it knows the gateway."""
         for _ in range(ATTEMPTS):
             opened = self._pools.opened(pool)
             hearsay = self._tenancy.is_hearsay(None)  # the pool of a backup may be an older one of that prefix
-            gateway = wanted if wanted and hearsay else _gateway(pool, opened.record, wanted)
+            gateway = wanted if wanted and hearsay else _gateway(pool, opened.record, wanted, besides)
             record = replace(opened.record, gateway=gateway)
             put = Put(records.pool_key(pool), encode(record), opened.version)
             if record == opened.record or self._store.commit(put):
@@ -80,9 +80,10 @@ class Commons:
         return loan is not None and decode(records.Borrowed, loan.value).host == self._pools.host
 
 
-def _gateway(pool: IPNetwork, record: records.Pool, wanted: IPAddress | None) -> IPAddress:
+def _gateway(pool: IPNetwork, record: records.Pool, wanted: IPAddress | None, besides: IPAddress | None) -> IPAddress:
     if record.gateway is None:
-        return wanted or next(address for address in blocks.usable(pool, pool) if address not in record.reserved)
+        spoken_for = (*record.reserved, besides)
+        return wanted or next(address for address in blocks.usable(pool, pool) if address not in spoken_for)
     if wanted not in (None, record.gateway):
         raise PoolConflict(
             f"pool {pool} has gateway {record.gateway} in the cluster, not {wanted}; use --gateway {record.gateway}"

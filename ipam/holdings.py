@@ -52,8 +52,15 @@ class Holdings:
         for address in self._ledger.of(pool).add_block(claim.block, claim.reserved, lent, back, dockers=dockers):
             log.error(DOUBLY_USED, extra={"address": address})
 
-    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None) -> IPAddress:
-        gateway = self._commons.fix_gateway(pool, wanted)
+    def adopt(self, pool: IPNetwork, gateway: IPAddress) -> None:
+        """Have a pool whose addresses Docker's own IPAM gives out: all of it, or PoolConflict."""
+        self._pools.adopt(pool, gateway, new=True)
+        journal = self._ledger.of(pool)
+        journal.learn_gateway(gateway)
+        journal.add_block(pool, (), (), dockers=True)
+
+    def fix_gateway(self, pool: IPNetwork, wanted: IPAddress | None, besides: IPAddress | None = None) -> IPAddress:
+        gateway = self._commons.fix_gateway(pool, wanted, besides)
         self._ledger.of(pool).learn_gateway(gateway)
         return gateway
 
@@ -74,13 +81,17 @@ class Holdings:
             size = max((book.size_within(pool_id.range) for book in books), default=0)
             whole = pool_id.range is not None and any(contains(book.block, pool_id.range) for book in books)
             low = sum(book.free_within(pool_id.range) for book in books) < size // LOW_WATER
-            return (low or not books) and not whole and not journal.is_dockers
+            return not books or (low and not whole and not journal.is_dockers)
 
     def _need_next_block(self, pool_id: PoolId) -> None:
         if not self._is_low(pool_id):
             return
+        journal = self._ledger.of(pool_id.pool)
         try:
-            self.take_block(pool_id)
+            if journal.gateway is not None and journal.is_dockers:
+                self.adopt(pool_id.pool, journal.gateway)  # others have had it, and perhaps no more
+            else:
+                self.take_block(pool_id)
         except (PoolExhausted, PoolConflict) as error:
             log.debug("no next block", extra={"pool": pool_id, "why": error})
 

@@ -23,7 +23,7 @@ from ipam.reservations import Reservations
 from ipam.tenancy import Tenancy
 from store.interface import Contended, StoreUnavailable
 from store.ip import IPAddress, IPInterface, IPNetwork, host_prefix
-from store.update import ATTEMPTS
+from store.update import ATTEMPTS, pause_after
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Ipam:
         """`routed` tells whether our own network driver has a network in a pool on this host; `changed` hears of
         every pool in which an address was given or came back."""
         self._journal, self._pools, self._tenancy = journal, pools, tenancy
-        self._routed, self._changed, self._clock = routed, changed, clock
+        self._routed, self._changed, self._clock, self._pause = routed, changed, clock, pause
         self._ledger = Ledger(journal, tenancy)
         self._holdings = Holdings(self._ledger, pools, commons, lending)
         self._reservations = Reservations(self._ledger, commons, tenancy, clock, pause)
@@ -75,13 +75,14 @@ class Ipam:
 
     def _hold_any(self, v6: bool) -> PoolId:
         """With the pool's lock from its making on: `settle` would leave a pool that is not held yet."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             pool = self._pools.choose(v6)
             with self._ledger.lock(pool):
                 self._end_half_done_leave(pool)
                 if self._pools.create(pool):
                     self._hold(PoolId(pool))
                     return PoolId(pool)
+            self._pause(pause_after(attempt))
         raise Contended("other hosts kept taking the pools that were free; try again")
 
     def _hold(self, pool_id: PoolId) -> None:
@@ -112,12 +113,9 @@ class Ipam:
         with self._ledger.lock(pool):
             self._end_half_done_leave(pool)
             try:
-                self._pools.adopt(pool, gateway, new=True)
+                self._holdings.adopt(pool, gateway)
             except PoolConflict as error:
                 return str(error)
-            journal = self._journal.pool(pool)
-            journal.learn_gateway(gateway)
-            journal.add_block(pool, (), (), dockers=True)
             if not self._journal.is_held(pool):
                 self._journal.hold(PoolId(pool))
         log.info("pool of Docker's own adopted", extra={"pool": pool})
@@ -126,6 +124,19 @@ class Ipam:
     def disown(self, pool: IPNetwork) -> None:
         self.release_pool(PoolId(pool))
 
+    def insist(self, pool: IPNetwork) -> None:
+        """Before a container has an address of a pool of Docker's own: refused like an address of ours."""
+        self._tenancy.insist()
+        self._ledger.refuse_if_not_ours(PoolId(pool))
+        if not self.keeps(pool):
+            raise PoolConflict(
+                f"pool {pool} of Docker's own IPAM belongs to others by now; remove the network and create it again"
+            )
+
+    def keeps(self, pool: IPNetwork) -> bool:
+        """Whether a pool of Docker's own is still this host's; others may have taken it after a lost lease."""
+        return bool(self._journal.pool(pool).blocks)
+
     def free_pool(self) -> IPNetwork | None:
         """An IPv4 pool that a network could have now, to tell a person."""
         return self._pools.free_pool(v6=False)
@@ -133,7 +144,7 @@ class Ipam:
     def _end_half_done_leave(self, pool: IPNetwork) -> None:
         """What an earlier network of this pool left in the journal may be another host's by now."""
         journal = self._journal.pool(pool)
-        if journal.blocks or journal.leases:
+        if journal.blocks or journal.leases or journal.gateway:
             self._leave_if_unused(pool)
 
     def holders(self, pool: IPNetwork) -> int:
@@ -229,8 +240,8 @@ class Ipam:
     def _give(self, pool_id: PoolId, wanted: IPAddress | None, kind: str) -> IPAddress:
         self._ledger.refuse_if_not_ours(pool_id)
         journal = self._journal.pool(pool_id.pool)
-        if journal.gateway is None:
-            self._holdings.fix_gateway(pool_id.pool, None)
+        if journal.gateway is None:  # from Engine 29 on Docker asks for none for macvlan and ipvlan
+            self._holdings.fix_gateway(pool_id.pool, None, besides=wanted)
         address = self._free_address(pool_id, journal) if wanted is None else self._wanted_address(pool_id, wanted)
         self._ledger.give(pool_id, address, BORROWED if journal.block_of(address) is None else kind)
         return address

@@ -47,6 +47,7 @@ class HeldBlock:
 @dataclass(frozen=True, slots=True)
 class Gateway:
     address: IPAddress
+    dockers: bool = False  # Docker's own IPAM gives the pool's addresses out, though others have the pool by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class PoolJournal:
         worn = [address for address, lease in here.items() if _is_worn(lease)]
         for address in worn:
             self.lose(address)
+        if self.gateway is not None and self.blocks[block].dockers:
+            self._gateway.put("", Gateway(self.gateway, dockers=True))
         self._leases.remove(*(here.keys() - {*worn}))
         self._blocks.remove(block)
         self._books.pop(block, None)
@@ -173,8 +176,9 @@ class PoolJournal:
 
     @property
     def is_dockers(self) -> bool:
-        """Whether Docker's own IPAM gives the pool's addresses out."""
-        return any(held.dockers for held in self.blocks.values())
+        """Whether Docker's own IPAM gives the pool's addresses out. It goes on with that when the pool is lost."""
+        known = self._gateway.records.get("")
+        return any(held.dockers for held in self.blocks.values()) or (known is not None and known.dockers)
 
     def block_of(self, address: IPAddress) -> IPNetwork | None:
         return next((block for block in self.blocks if address in block), None)
@@ -296,10 +300,11 @@ class PoolJournal:
         return {a: moment for a, moment in {**self._left, **known}.items() if 0 <= now - moment < REST}
 
     def drop_all(self) -> None:
-        """The blocks last: as long as one is known, so is the pool, and a crash halfway is found."""
-        self._gateway.remove("")
+        """The blocks last, and before them the gateway, since all blocks may be lost: as long as one of these is
+        known, so is the pool, and a crash halfway is found."""
         self._doubt.remove("")
         self._leases.remove(*self.leases)
+        self._gateway.remove("")
         self._blocks.remove(*self.blocks)
         self._books.clear()
 
@@ -315,6 +320,7 @@ class Journal:
         known = {
             *_pools_below(store, "blocks/"),
             *_pools_below(store, "addresses/"),
+            *_pools_below(store, "gateways/"),
             *(h.pool for h in self.pool_ids()),
         }
         self._rests = Rests(store)

@@ -66,7 +66,8 @@ class Loans:
     def borrow_any(self, pool_id: PoolId) -> IPAddress:
         """Any address that another host can spare, or PoolExhausted."""
         deadline, looked_again = self._lending.clock() + BORROW_TIME, False
-        tried, silent = {self._ledger.of(pool_id.pool).gateway}, Counter[str]()
+        tried = {self._ledger.of(pool_id.pool).gateway, *self._commons.reserved(pool_id.pool)}
+        silent = Counter[str]()
         while (left := deadline - self._lending.clock()) > 0:
             found = self._lending.likely_free(pool_id.pool, pool_id.range, tried)
             likely = [spare for spare in found if spare.holder not in silent]

@@ -4,6 +4,7 @@ A block belongs to exactly one host because its key is only ever created, in a t
 pool's record and this host's lease. So whoever holds a block knows which of its addresses were reserved when it was
 taken, and nobody else reserves one in it afterwards."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from store.feed import MAX_CHANGES
 from store.interface import ABSENT, Change, Check, Contended, Delete, Entry, Put, Store
 from store.ip import IPAddress, IPNetwork, overlap
 from store.shared import Opened, Shared, close_if_empty, create, read_open
-from store.update import ATTEMPTS
+from store.update import ATTEMPTS, pause_after
 
 BATCH = MAX_CHANGES - 1  # changes beside the check of the lease
 
@@ -65,12 +66,13 @@ class Pools:
         """Make this host a holder of the pool, which is made known to the cluster if it is new there.
 
         `new` if this host has not held it before: StoreForgot while the store may hide that others do."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             opened = read_open(self._store, shared(pool))
             if opened is None:
                 record = self._new(pool, block_prefix)
                 if self._create(pool, record, *self._checks(new), self._member(pool)):
                     return record
+                time.sleep(pause_after(attempt))
                 continue
             self._refuse_dockers(pool, opened.record)
             _refuse_other_block_size(pool, opened.record, block_prefix)

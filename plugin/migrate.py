@@ -1,6 +1,6 @@
 """Moves what a host keeps in its own SQLite store to the cluster's Consul, so that its networks go on there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ipam.epoch import read_epoch
 from store import records
@@ -26,10 +26,11 @@ def migrate(source: Store, target: Store) -> int:
     write, so that none does."""
     epoch = _settled(target)
     ours = {key: entry.value for key, entry in source.read("").entries.items() if not key.startswith(NOT_MOVED)}
-    index = decode(records.Index, ours.pop(records.INDEX)) if records.INDEX in ours else records.Index()
+    pools = {key: decode(records.Index, ours.pop(key)) for key in [*filter(records.is_index, ours)]}
     theirs = {key: entry.value for key, entry in target.read("").entries.items()}
-    _refuse_collisions(index, ours, theirs)
-    _make_known(index, target, epoch)
+    _refuse_collisions(pools, ours, theirs)
+    for key, index in pools.items():
+        _make_known(key, index, target, epoch)
     for key, value in ours.items():
         if key not in theirs and not target.commit(epoch, Put(key, value, ABSENT)):
             raise Contended(f"{key}: another host wrote it meanwhile; run the command again")
@@ -45,21 +46,24 @@ def _settled(target: Store) -> Check:
     return Check(records.EPOCH, version)
 
 
-def _make_known(index: records.Index, target: Store, epoch: Check) -> None:
+def _make_known(key: str, index: records.Index, target: Store, epoch: Check) -> None:
     for _ in range(ATTEMPTS):
-        entry = target.get(records.INDEX)
+        entry = target.get(key)
         merged = _merged(index, entry.value if entry else None)
-        if target.commit(epoch, Put(records.INDEX, merged, entry.version if entry else ABSENT)):
+        if target.commit(epoch, Put(key, merged, entry.version if entry else ABSENT)):
             return
     raise Contended("other hosts kept changing the list of pools; run the command again")
 
 
-def _refuse_collisions(index: records.Index, ours: dict[str, bytes], theirs: dict[str, bytes]) -> None:
+def _refuse_collisions(
+    pools: Mapping[str, records.Index], ours: Mapping[str, bytes], theirs: Mapping[str, bytes]
+) -> None:
     for key, value in ours.items():
         if not _is_same(key, value, theirs.get(key, value)):
             raise Collision(f"{key} stands in the cluster already, and otherwise than here")
     _refuse_other_networks(ours, theirs)
-    _merged(index, theirs.get(records.INDEX))
+    for key, index in pools.items():
+        _merged(index, theirs.get(key))
 
 
 def _refuse_other_networks(ours: Iterable[str], theirs: Iterable[str]) -> None:

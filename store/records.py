@@ -203,6 +203,11 @@ def vni_key(vni: int) -> str:
     return f"vnis/{vni}"
 
 
+def is_index(key: str) -> bool:
+    """Of whichever space."""
+    return key.partition("@")[0] == INDEX
+
+
 def pool_key(pool: IPNetwork) -> str:
     return f"{POOLS}{_name(pool)}/pool"
 

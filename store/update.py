@@ -26,5 +26,10 @@ def update(store: Store, key: str, change: Callable[[bytes | None], bytes]) -> E
             if written:
                 return written
             continue  # removed again: as if it had been so before we came
-        time.sleep(random.uniform(0, min(PAUSE * 2**attempt, LONGEST_PAUSE)))  # noqa: S311 - keeps no secret
+        time.sleep(pause_after(attempt))
     raise Contended(f"{key}: other hosts kept writing it; try again")
+
+
+def pause_after(attempt: int) -> float:
+    """Seconds to wait when so many races were lost before, and now one more."""
+    return random.uniform(0, min(PAUSE * 2**attempt, LONGEST_PAUSE))  # noqa: S311 - keeps no secret

@@ -294,6 +294,7 @@ def test_peers_and_blocks_are_joined_by_host() -> None:
         "pools/10.240.0.0-18/borrowed/10.240.2.777": encode(records.Borrowed("no-block")),
     }
     assert View(entries).remotes(NET, "h1") == (OTHER,)
+    assert View(entries).remotes(replace(NET, adopted=True), "h1") == ()  # of one host alone; the rest is another's
     assert View(entries).peers() == {POOL: {"h1", "h2", "h3", "no-block"}}
     del entries[records.network_key(POOL)]
     assert View(entries).remotes(NET, "h1") is None

@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cluster.reclaim import give_up
-from ipam.errors import AddressTaken, PoolExhausted
+from ipam.errors import AddressTaken, PoolConflict, PoolExhausted
 from ipam.journal import ENDPOINT, Journal
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
@@ -150,6 +150,65 @@ def test_what_the_container_of_a_lost_address_leaves_is_nothing(cluster: Cluster
     b.remove(pool)
     assert a.ipam.leases() == {}
     assert cluster.held_keys() == []
+
+
+# --- a pool of Docker's own, which Docker goes on with
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("dockers_too", [False, True])
+def test_a_pool_of_dockers_own_that_others_took_meanwhile_is_not_joined_and_is_taken_back_when_it_is_free(
+    a: Host, b: Host, dockers_too: bool, restarted: bool
+) -> None:
+    """As one of many hosts, this one would have blocks in a pool of which its Docker gives every address."""
+    pool, gateway = ip_network("172.18.0.0/16"), ip_address("172.18.0.1")
+
+    def keep_house() -> None:
+        if restarted:
+            a.restart()
+        a.settle()
+        a.ipam.keep_in_hand()
+
+    assert a.ipam.adopt(pool, gateway) is None
+    a.line.cut = True
+    lose_the_lease(a)
+    others = PoolId(pool)
+    if dockers_too:
+        assert b.ipam.adopt(pool, gateway) is None
+    else:
+        b.create(pool)
+    a.line.cut = False
+    a.tenancy.beat()
+    before = a.cluster.held_keys()
+    keep_house()
+    assert a.cluster.held_keys() == before
+    assert not a.ipam.keeps(pool)
+    with pytest.raises(PoolConflict, match="belongs to others by now"):
+        a.ipam.insist(pool)
+    with pytest.raises(PoolConflict, match="Docker's own IPAM on this host"):
+        a.create(pool)
+    b.ipam.release_pool(others)
+    keep_house()
+    a.ipam.insist(pool)
+    with pytest.raises(PoolConflict, match="Docker's own IPAM on host a"):
+        b.create(pool)
+
+
+def test_of_a_pool_of_dockers_own_that_was_lost_nothing_is_left_when_its_network_is_gone(a: Host, b: Host) -> None:
+    pool, gateway = ip_network("172.18.0.0/16"), ip_address("172.18.0.1")
+    assert a.ipam.adopt(pool, gateway) is None
+    a.line.cut = True
+    lose_the_lease(a)
+    others = b.create(pool, gateway="172.18.0.9")
+    a.line.cut = False
+    a.tenancy.beat()
+    a.line.cut = True
+    a.ipam.disown(pool)
+    a.restart()
+    a.line.cut = False
+    assert a.give(a.create(pool)).ip in pool
+    assert a.journal.pool(pool).gateway == ip_address("172.18.0.9")
+    b.remove(others)
 
 
 # --- a host whose pool has no block for it

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_network
+from itertools import count
 
 import pytest
 
@@ -424,6 +425,28 @@ def test_an_automatic_pool_is_not_left_before_it_is_held(cluster: Cluster, a: Ho
     a.ipam._ledger.lock = lock_late  # type: ignore[method-assign]
     assert a.create(None) not in others
     assert others
+
+
+@pytest.mark.parametrize("subnet", [None, WEB])
+def test_hosts_that_make_networks_at_the_same_moment_come_apart(
+    cluster: Cluster, a: Host, b: Host, subnet: IPNetwork | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of pools is one: of thirty that asked again at once, some lost each of their races."""
+    waited, others = list[int](), count()
+
+    def pause_after(attempt: int) -> float:
+        waited.append(attempt)
+        return 0.0
+
+    def b_is_faster() -> None:
+        b.create(None if subnet is None else ip_network(f"10.9.{next(others)}.0/24"))
+
+    for module in ("ipam.ipam", "ipam.pools"):
+        monkeypatch.setattr(f"{module}.pause_after", pause_after)
+    a.tenancy.beat()
+    cluster.ways["a"] = Meanwhile(cluster.store, {0: b_is_faster, 1: b_is_faster})
+    assert a.create(subnet)
+    assert waited == [0, 1]
 
 
 def test_a_request_for_a_pool_that_was_just_released_is_refused(a: Host) -> None:

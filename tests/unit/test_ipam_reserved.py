@@ -13,7 +13,7 @@ from cluster.reclaim import give_up
 from ipam.blocks import is_usable
 from ipam.book import REST
 from ipam.creating import MAKING
-from ipam.errors import AddressTaken
+from ipam.errors import AddressTaken, PoolExhausted
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.spaces import Spaces
 from store import records
@@ -283,6 +283,37 @@ def test_it_is_given_to_no_container_when_its_holder_removes_one_of_the_networks
     second.remove()
     b.clock.now += REST + 1
     assert theirs not in {holder.run().ip for _ in range(6)}
+
+
+def test_it_may_be_the_first_address_where_docker_asks_for_no_gateway(a: Host, b: Host) -> None:
+    """As Engines from 29 on for macvlan and ipvlan, and 28 with --internal. The pool has a gateway all the same."""
+    router = LAN[1]
+    for host in (a, b):
+        pool_id, _ = host.ipam.request_pool(PoolRequest(LAN, None))
+        assert host.give(pool_id, str(router)).ip == router
+        host.reserve(LAN, str(router))
+    given = {host.give(PoolId(LAN)).ip for host in (a, b) for _ in range(14)}
+    assert len(given) == 28
+    assert router not in given
+
+
+def test_a_pool_with_very_many_of_them_is_used_to_its_last_address(a: Host, b: Host) -> None:
+    """Each looks like a free address of its block; to ask the holder for one after the other took too long."""
+    pool_id = a.create(LAN, options={"block": "25"})
+    b.create(LAN)
+    last, *others = given_until_full(a, pool_id, 125)
+    a.reserve(LAN, *map(str, others))
+    a.release(pool_id, str(last))
+    a.tell(LAN)
+    assert last in given_until_full(b, pool_id)
+
+
+def given_until_full(host: Host, pool_id: PoolId, most: int = 256) -> list[IPAddress]:
+    given: list[IPAddress] = []
+    with suppress(PoolExhausted):
+        while len(given) < most:
+            given.append(host.give(pool_id).ip)
+    return given
 
 
 @pytest.mark.parametrize("settled", [True, False])

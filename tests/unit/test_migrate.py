@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ipam.model import PoolId
+from ipam.pools import read_index
 from ipam.tenancy import LastBeat, LeaseLapsed, StoreForgot
 from plugin import cli
 from plugin.migrate import Collision, migrate
@@ -19,6 +20,7 @@ from store.interface import ABSENT, Contended, Put
 from store.ip import IPNetwork
 from store.local import LocalRecords
 from store.memory import MemoryStore
+from store.space import Space
 from tests.unit.ipam_hosts import Cluster, Host, backup, restore
 from tests.unit.test_ipam_meanwhile import Meanwhile
 from tests.unit.test_membership import join
@@ -94,6 +96,22 @@ def test_the_networks_of_two_hosts_that_took_the_same_pool_do_not_become_one() -
     assert backup(cluster) == before
     join(cluster, "second", "10.224.0.0/18")  # made anew there
     assert migrate(first, cluster)
+
+
+def test_lists_of_pools_of_every_name_space_become_one() -> None:
+    """Where the cluster knew one network more of a `--ipam-opt network=`, nothing could be moved there."""
+    own, cluster, lan, dmz = MemoryStore(), MemoryStore(), ip_network("10.9.0.0/24"), ip_network("10.9.1.0/24")
+    Cluster(Space(own, "site")).host("own").create(lan)
+    known = Cluster(Space(cluster, "site")).host("a")
+    known.create(dmz)
+    migrate(own, cluster)
+    assert read_index(Space(cluster, "site"))[0].pools == (lan, dmz)
+    before = backup(cluster)
+    wider = MemoryStore()
+    Cluster(Space(wider, "site")).host("wider").create(ip_network("10.9.0.0/16"))
+    with pytest.raises(Collision, match=r"pool 10\.9\.0\.0/16 overlaps 10\.9\.0\.0/24, which the cluster already uses"):
+        migrate(wider, cluster)
+    assert backup(cluster) == before
 
 
 def test_nothing_moves_into_a_store_that_is_told_again() -> None:

@@ -2,22 +2,25 @@
 
 import time
 from collections.abc import Collection
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 from typing import Any, cast
 
 import pytest
 
+from cluster.reclaim import give_up
 from driver.agreement import network_of, spec_of
 from driver.backends.interface import Underlay
 from driver.errors import BadRequest, KernelError, NetworkConflict
 from driver.journal import Journal
 from driver.membership import Membership, derived_vni
-from driver.model import Endpoint, NetworkRequest, PoolData, PortRequest
+from driver.model import Endpoint, EndpointRequest, NetworkRequest, PoolData, PortRequest
 from driver.network_driver import ADDRESS_SPACE, NetworkDriver
 from driver.ports import Ports
+from ipam.errors import PoolConflict
 from ipam.model import PoolId
+from ipam.tenancy import LeaseLapsed
 from store import records
 from store.codec import BadRecord
 from store.interface import ABSENT, Put
@@ -241,6 +244,54 @@ def test_a_network_that_docker_has_no_more_makes_room(former: str, new: str) -> 
         one.ipam.ipam.release_pool(PoolId(SPEC.pools[0]))
     one.create("new", new)
     assert one.networks() == ["new"]
+
+
+class DockersOwn(OneHost):
+    """With a network whose addresses Docker's own IPAM gives out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.create("web", "LocalDefault")
+        self.store, self.pool = self.ipam.cluster.store, SPEC.pools[0]
+
+    def start_container(self) -> str:
+        return self.driver.create_endpoint(EndpointRequest("web", "e", (ip_interface("10.240.0.2/18"),), None))
+
+    def tells_where_it_is(self) -> bool:
+        with suppress(NetworkConflict):
+            self.driver.publish()
+        return self.store.get(records.peer_key(self.pool, "a")) is not None
+
+
+def test_docker_gives_no_address_of_its_own_pool_once_the_lease_is_over() -> None:
+    """Others may have reclaimed that, and their Docker give the same ones."""
+    own = DockersOwn()
+    own.ipam.line.cut = True
+    assert own.start_container()
+    own.ipam.clock.now += own.ipam.ttl * 0.95
+    with pytest.raises(LeaseLapsed):
+        own.start_container()
+    own.ipam.line.cut = False
+    assert own.start_container()
+
+
+def test_a_network_with_dockers_own_ipam_does_not_go_on_in_a_pool_that_others_took_meanwhile() -> None:
+    """It would be one with theirs, and both would have the same addresses."""
+    own = DockersOwn()
+    others, me = own.ipam.cluster.host("b"), own.store.get(records.host_key("a"))
+    assert own.tells_where_it_is()
+    assert me is not None
+    assert give_up(own.store, "a", me.version)
+    assert others.ipam.adopt(own.pool, own.pool[1]) is None
+    own.ipam.tenancy.beat()
+    own.driver.forget_published()
+    with pytest.raises(PoolConflict, match="remove the network and create it again"):
+        own.start_container()
+    assert not own.tells_where_it_is()
+    others.ipam.disown(own.pool)
+    own.ipam.ipam.keep_in_hand()
+    assert own.start_container()
+    assert own.tells_where_it_is()
 
 
 def test_where_the_underlay_is_too_narrow_for_ipv6_neither_network_nor_container_is_made() -> None:
