@@ -27,7 +27,7 @@ class Directory:
         listeners: Sequence[Callable[[Set[str]], object]],
     ) -> None:
         """`kept` is a file of this host's. `may_hide` tells whether others may have what the store does not show. A
-        listener is told on which hosts something changed."""
+        listener is told which keys changed, once `endpoints` gives what they are now."""
         self._store, self._kept, self._host = store, Prefixed(kept, SEEN), host
         self._may_hide, self._listeners = may_hide, listeners
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
@@ -82,13 +82,13 @@ class Directory:
 
     def _replace(self, keys: Set[str], entries: Mapping[str, Entry]) -> None:
         """What is known of these keys by what stands there now."""
-        endpoints = dict(self._endpoints)
+        endpoints = self._endpoints.copy()  # `dict` of a proxy takes many times as long
         for key in keys:
             endpoints.pop(key, None)
-        self._endpoints = MappingProxyType(endpoints | self._decoded(entries))
-        hosts = {records.host_of_endpoint(key) for key in keys}
+        endpoints |= self._decoded(entries)
+        self._endpoints = MappingProxyType(endpoints)
         for listener in self._listeners:
-            listener(hosts)
+            listener(keys)
 
     def _decoded(self, entries: Mapping[str, Entry]) -> dict[str, records.Endpoint]:
         found = {}
