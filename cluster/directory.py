@@ -8,13 +8,12 @@ from cluster.following import Following
 from store import records
 from store.codec import BadRecord, decode, encode
 from store.copy import Changes
-from store.interface import ABSENT, Change, Delete, Entry, Put, Store
+from store.interface import ABSENT, MOST_OPERATIONS, Change, Delete, Entry, Put, Store
 from store.space import Prefixed
 
 log = logging.getLogger(__name__)
 
 SEEN = "seen/"
-BATCH = 30  # records in one commit, each of a kilobyte or two
 
 
 class Directory:
@@ -49,13 +48,13 @@ class Directory:
         return {k: entry for k, entry in entries.items() if records.host_of_endpoint(k) == host}
 
     def save(self) -> None:
-        """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, for
-        those of a large cluster are too much for one commit."""
+        """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, so
+        that a change in a large cluster costs no more than in a small one."""
         known, saved = self._endpoints, self._saved
         changed = [key for key, it in known.items() if (was := saved.get(key)) is not it and was != it]
         keys = [*changed, *(saved.keys() - known.keys())]
-        for start in range(0, len(keys), BATCH):
-            self._kept.commit(*(self._kept_as(key, known.get(key)) for key in keys[start : start + BATCH]))
+        for start in range(0, len(keys), MOST_OPERATIONS):
+            self._kept.commit(*(self._kept_as(key, known.get(key)) for key in keys[start : start + MOST_OPERATIONS]))
         self._saved = known
 
     def _kept_as(self, key: str, endpoint: records.Endpoint | None) -> Change:
