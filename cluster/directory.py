@@ -51,6 +51,8 @@ class Directory:
         """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, so
         that a change in a large cluster costs no more than in a small one."""
         known, saved = self._endpoints, self._saved
+        if known is saved:
+            return
         changed = [key for key, it in known.items() if (was := saved.get(key)) is not it and was != it]
         keys = [*changed, *(saved.keys() - known.keys())]
         for start in range(0, len(keys), MOST_OPERATIONS):
