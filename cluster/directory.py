@@ -8,13 +8,12 @@ from cluster.following import Following
 from store import records
 from store.codec import BadRecord, decode, encode
 from store.copy import Changes
-from store.interface import ABSENT, Change, Delete, Entry, Put, Store
+from store.interface import ABSENT, MOST_OPERATIONS, Change, Delete, Entry, Put, Store
 from store.space import Prefixed
 
 log = logging.getLogger(__name__)
 
 SEEN = "seen/"
-BATCH = 30  # records in one commit, each of a kilobyte or two
 
 
 class Directory:
@@ -27,7 +26,7 @@ class Directory:
         listeners: Sequence[Callable[[Set[str]], object]],
     ) -> None:
         """`kept` is a file of this host's. `may_hide` tells whether others may have what the store does not show. A
-        listener is told on which hosts something changed."""
+        listener is told which keys changed, once `endpoints` gives what they are now."""
         self._store, self._kept, self._host = store, Prefixed(kept, SEEN), host
         self._may_hide, self._listeners = may_hide, listeners
         self._odd: set[str] = set()  # keys that are none of an endpoint, and were told of
@@ -49,13 +48,15 @@ class Directory:
         return {k: entry for k, entry in entries.items() if records.host_of_endpoint(k) == host}
 
     def save(self) -> None:
-        """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, for
-        those of a large cluster are too much for one commit."""
+        """To be called now and then: what changed since is written to this host's disk, each endpoint by itself, so
+        that a change in a large cluster costs no more than in a small one."""
         known, saved = self._endpoints, self._saved
+        if known is saved:
+            return
         changed = [key for key, it in known.items() if (was := saved.get(key)) is not it and was != it]
         keys = [*changed, *(saved.keys() - known.keys())]
-        for start in range(0, len(keys), BATCH):
-            self._kept.commit(*(self._kept_as(key, known.get(key)) for key in keys[start : start + BATCH]))
+        for start in range(0, len(keys), MOST_OPERATIONS):
+            self._kept.commit(*(self._kept_as(key, known.get(key)) for key in keys[start : start + MOST_OPERATIONS]))
         self._saved = known
 
     def _kept_as(self, key: str, endpoint: records.Endpoint | None) -> Change:
@@ -82,13 +83,13 @@ class Directory:
 
     def _replace(self, keys: Set[str], entries: Mapping[str, Entry]) -> None:
         """What is known of these keys by what stands there now."""
-        endpoints = dict(self._endpoints)
+        endpoints = self._endpoints.copy()  # `dict` of a proxy takes many times as long
         for key in keys:
             endpoints.pop(key, None)
-        self._endpoints = MappingProxyType(endpoints | self._decoded(entries))
-        hosts = {records.host_of_endpoint(key) for key in keys}
+        endpoints |= self._decoded(entries)
+        self._endpoints = MappingProxyType(endpoints)
         for listener in self._listeners:
-            listener(hosts)
+            listener(keys)
 
     def _decoded(self, entries: Mapping[str, Entry]) -> dict[str, records.Endpoint]:
         found = {}

@@ -3,6 +3,7 @@
 What the labels say is compared with what was told, and at times with what stands in Consul: so what a crash left is
 taken out, and what somebody took out is put in again."""
 
+import hashlib
 import logging
 import re
 import time
@@ -25,8 +26,13 @@ PAUSE = 5.0  # seconds before a Consul that was away is told again
 
 
 def node_of(cluster: str, host: str) -> str:
-    """The node in Consul's catalog that stands for a host; DNS asks that it be a word."""
-    return "flannelpy-" + re.sub(r"[^a-zA-Z0-9-]+", "-", f"{cluster}-{host}")
+    """The node in Consul's catalog that stands for a host, and for no other: DNS asks that it be a word, and Consul
+    does not tell capital letters from small ones. Where that leaves the names in doubt, something is added."""
+    name = f"{cluster}-{host}"
+    word = re.sub(r"[^a-z0-9-]+", "-", name.lower())
+    if word == name and "-" not in cluster:
+        return f"flannelpy-{word}"
+    return f"flannelpy-{word}-{hashlib.sha256(f'{cluster}/{host}'.encode()).hexdigest()[:8]}"
 
 
 class Services(Poked):

@@ -31,6 +31,7 @@ class Silence:
         self._host, self._period, self._clock = host, period, clock
         self._lock = threading.Lock()
         self._signs: dict[str, Sign] = {}
+        self._silent: frozenset[str] = frozenset()
         self._looked = float("-inf")
 
     def looked(self, hosts: Snapshot) -> None:
@@ -45,19 +46,22 @@ class Silence:
                 if known is None or known.version != entry.version:
                     known = Sign(entry.version, now, self._patience(entry.value))
                 self._signs[host] = known
+            self._silent = self._judged()
 
     def heard_of(self, hosts: Iterable[str]) -> None:
         """They have told of a container: one that returns does so before its next beat is seen."""
         with self._lock:
-            for host in hosts:
-                if host in self._signs:
-                    self._signs[host] = replace(self._signs[host], at=self._clock.boot())
+            heard = self._signs.keys() & hosts
+            self._signs |= {host: replace(self._signs[host], at=self._clock.boot()) for host in heard}
+            self._silent -= heard
 
     def hosts(self) -> frozenset[str]:
         """Those that are silent, as of the last look."""
-        with self._lock:
-            silent = {host for host, sign in self._signs.items() if self._looked - sign.at > sign.patience}
-            return frozenset() if self._host in silent or self._host not in self._signs else frozenset(silent)
+        return self._silent
+
+    def _judged(self) -> frozenset[str]:
+        silent = {host for host, sign in self._signs.items() if self._looked - sign.at > sign.patience}
+        return frozenset() if self._host in silent or self._host not in self._signs else frozenset(silent)
 
     def _patience(self, record: bytes) -> float:
         """A host with another lease time beats at another pace. Of one whose record cannot be read nothing is known."""

@@ -24,13 +24,12 @@ from driver.model import (
     Network,
     NetworkRequest,
     PoolData,
-    PortRequest,
-    Published,
     mac_of,
 )
 from driver.options import Options
 from driver.plan import Put
 from driver.ports import Ports
+from driver.publishing import Publishing
 from driver.reconciler import Reconciler
 from driver.remover import Remover
 from driver.state import FastPath
@@ -85,6 +84,8 @@ class NetworkDriver:
         self._journal, self._membership, self._addresses = journal, membership, addresses
         self._reconciler, self._ports, self._remover, self._open_kernel = reconciler, ports, remover, open_kernel
         self._resolvers = resolvers
+        publishing = Publishing(journal, ports, reconciler, open_kernel, self.delete_endpoint)
+        self.publish_ports, self.withdraw_ports = publishing.publish, publishing.withdraw
         self._networks_lock = threading.Lock()
 
     # networks
@@ -320,49 +321,6 @@ class NetworkDriver:
             if (fast_path := self._reconciler.fast_path(endpoint)) is not None:
                 _put_if_possible(kernel, fast_path)
         return endpoints.join_answer(network, endpoint)
-
-    def publish_ports(self, network_id: str, endpoint_id: str, ports: Sequence[PortRequest]) -> None:
-        """Make these, and no others, ports of the host that lead to the container, from now on."""
-        network, endpoint = self._journal.network(network_id), self._journal.endpoint(network_id, endpoint_id)
-        if not network.leads_out:
-            return
-        self.withdraw_ports(network_id, endpoint_id)
-        if not ports:
-            return
-        published = self._taken(endpoint, ports)
-        try:
-            self._journal.set_published(endpoint_id, published)
-            self._reconciler.settle(BACKENDS[network.backend].devices(network))
-        except Exception:
-            self.withdraw_ports(network_id, endpoint_id)
-            raise
-        log.info("ports published", extra={"endpoint": endpoint_id[:12], "ports": " ".join(map(str, published))})
-
-    def _taken(self, endpoint: Endpoint, ports: Sequence[PortRequest]) -> tuple[Published, ...]:
-        try:
-            return self._ports.take(endpoint, ports)
-        except NetworkConflict:
-            if not self._evict_lost():
-                raise
-            return self._ports.take(endpoint, ports)
-
-    def _evict_lost(self) -> bool:
-        """Whether a port was held for somebody who has no link any more: a dockerd that has not yet used this driver
-        when it cleans up, as after a loss of power, does not tell of endpoints that are gone."""
-        with self._open_kernel() as kernel:
-            links = set(kernel.links_of("veth"))
-        lost = [e for e in self._journal.all_endpoints() if e.published and e.host_link not in links]
-        for old in lost:
-            log.warning("endpoint left behind", extra={"endpoint": old.id[:12], "port": old.published[0]})
-            self.delete_endpoint(old.network_id, old.id)
-        return bool(lost)
-
-    def withdraw_ports(self, network_id: str, endpoint_id: str) -> None:
-        for endpoint in self._journal.endpoints(network_id):
-            if endpoint.id == endpoint_id and endpoint.published:
-                self._journal.set_published(endpoint_id, ())
-                self._reconciler.poke()
-        self._ports.release(endpoint_id)
 
     def leave(self, network_id: str, endpoint_id: str) -> None:
         """libnetwork now moves the link back, and DeleteEndpoint follows. A dockerd that was restarted meanwhile does

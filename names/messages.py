@@ -1,8 +1,13 @@
 """What the agent tells the resolver's process: one line of JSON for each change."""
 
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
+
 import msgspec
 
 Key = str  # of an endpoint's record in the store
+V = TypeVar("V")
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,6 +30,22 @@ class Update(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 MEMBERS_AT_ONCE = 200  # a longer line would hold up answers
+
+
+def changed(old: Mapping[str, V | None], new: Mapping[str, V | None]) -> dict[str, V | None]:
+    """What makes the new one of the old one."""
+    gone: dict[str, V | None] = {key: None for key in old if key not in new}
+    return gone | {key: value for key, value in new.items() if old.get(key) != value}
+
+
+def lines(update: Update) -> Iterator[bytes]:
+    """Of bearable length."""
+    if update.askers or update.prefixes:
+        yield encode(Update(askers=update.askers, prefixes=update.prefixes))
+    members = iter(update.members.items())
+    while some := dict(islice(members, MEMBERS_AT_ONCE)):
+        yield encode(Update(members=some))
+
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Update)

@@ -4,12 +4,10 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
-from typing import TypeVar
 
-from names.messages import MEMBERS_AT_ONCE, Update, encode
+from names.messages import Update, lines
 from store.ip import IPAddress
 
 log = logging.getLogger(__name__)
@@ -19,14 +17,11 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds before a process that ended
 LASTED = 30.0  # seconds after which a process counts as started well
 PATIENCE = 2.0  # seconds for it to end
 
-V = TypeVar("V")
-
 
 class Resolver:
-    def __init__(self, addresses: Iterable[IPAddress], known: Callable[[], Update], port: int = 53) -> None:
-        """`known` gives everything that the process must know; unchanged members are the same objects as before."""
-        self._where, self._known = [str(port), *map(str, addresses)], known
-        self._told = Update()
+    def __init__(self, addresses: Iterable[IPAddress], untold: Callable[[bool], Update], port: int = 53) -> None:
+        """`untold` gives what the process must know and was not told yet, or, asked with True, all of it."""
+        self._where, self._untold = [str(port), *map(str, addresses)], untold
         self._process: subprocess.Popen[bytes] | None = None
         self._pause = SHORTEST_PAUSE
         self._news, self._stopping = threading.Event(), threading.Event()
@@ -66,25 +61,22 @@ class Resolver:
         calm = threading.Timer(LASTED, self._lasted)
         calm.daemon = True
         calm.start()
-        self._told = Update()
         try:
+            self._tell(process, self._untold(True))
             while not self._stopping.is_set():
-                self._tell(process)
                 self._news.wait()
                 self._stopping.wait(COALESCE)
                 self._news.clear()
+                self._tell(process, self._untold(False))
         finally:
             calm.cancel()
 
-    def _tell(self, process: "subprocess.Popen[bytes]") -> None:
+    def _tell(self, process: "subprocess.Popen[bytes]", news: Update) -> None:
         if (status := process.poll()) is not None:
             raise OSError(f"exit status {status}")
         assert process.stdin is not None
-        known = self._known()
-        for update in differences(self._told, known):
-            process.stdin.write(encode(update))
+        process.stdin.writelines(lines(news))
         process.stdin.flush()
-        self._told = known
 
     def _await_end(self, process: "subprocess.Popen[bytes]") -> None:
         process.wait()
@@ -106,18 +98,3 @@ class Resolver:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def differences(told: Update, known: Update) -> Iterator[Update]:
-    """What makes `known` of `told`, in lines of bearable length."""
-    askers, prefixes = _changed(told.askers, known.askers), _changed(told.prefixes, known.prefixes)
-    if askers or prefixes:
-        yield Update(askers=askers, prefixes=prefixes)
-    members = iter(_changed(told.members, known.members).items())
-    while some := dict(islice(members, MEMBERS_AT_ONCE)):
-        yield Update(members=some)
-
-
-def _changed(old: Mapping[str, V | None], new: Mapping[str, V | None]) -> dict[str, V | None]:
-    gone: dict[str, V | None] = {key: None for key in old if key not in new}
-    return gone | {key: value for key, value in new.items() if (was := old.get(key)) is not value and was != value}

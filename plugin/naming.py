@@ -18,6 +18,7 @@ from names.process import Resolver
 from plugin.settings import Settings
 from store.catalog import Catalog
 from store.interface import Snapshot, Store, StoreForbidden
+from store.records import host_of_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +59,19 @@ def assemble_naming(
         if silence.hosts() != before:
             tell()
 
-    def seen(hosts: Set[str]) -> None:
+    def seen(keys: Set[str]) -> None:
+        hosts = {host_of_endpoint(key) for key in keys}
         silence.heard_of(hosts)
         if host in hosts:
             endpoints.poke()
+        if resolvers:
+            names.heard_of(keys)
         tell()
 
     directory = Directory(store, kept, host, tenancy.may_hide, [seen])
     endpoints = Endpoints(engine, journal, store, host, lambda: directory.entries_of(host), tenancy.check, tell)
     names = Names(journal, host, directory.endpoints, endpoints.own, silence.hosts)
-    resolvers = [Resolver(settings.dns, names.known)] if settings.dns else []
+    resolvers = [Resolver(settings.dns, names.untold)] if settings.dns else []
     node, address = node_of(settings.cluster, host), lambda: underlay().advertised[0]
     services = [Services(catalog, node, address, endpoints.attachments, tenancy.check)] if catalog else []
     return Naming(directory, endpoints, resolvers, services, looked)

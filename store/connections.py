@@ -13,6 +13,15 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 MOST_IDLE = 64  # connections kept for reuse; further ones are made and dropped as needed
+# Who waits for an answer sends nothing, and would not find out that packets are dropped without a word. So the kernel
+# asks the other side's now and then, and ends a connection on which nothing is acknowledged any more.
+PROBE_AFTER, PROBE_EVERY, GIVEN_UP = 3, 1, 7  # seconds
+NOTICING = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVEN_UP * 1000),
+)
 TCP_BYTES = struct.Struct("=120xQQ")  # the start of linux/tcp.h's tcp_info: bytes acknowledged, bytes received
 
 
@@ -40,7 +49,8 @@ class Connections(HTTPAdapter):
         super().__init__(pool_maxsize=MOST_IDLE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        options = [*HTTPConnection.default_socket_options, *NOTICING]
+        super().init_poolmanager(*args, socket_options=options, **kwargs)
         connections = self
 
         class Plain(HTTPConnection):

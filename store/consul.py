@@ -251,11 +251,13 @@ class ConsulStore:
             raise StoreUnavailable(f"Consul at {self._url}: the store is closed")
         try:
             response = method(lambda response: response, path, headers=headers, **request)
-        except requests.Timeout as error:
-            limit = self._http.timeout(request["params"])
-            raise StoreUnavailable(f"Consul at {self._url} did not answer within {limit:.3g} s") from error
         except (OSError, ValueError) as error:  # what requests raises, is and contains
-            reason = "the store is closed" if self._closed.is_set() else innermost(error)
+            cause = innermost(error)
+            if isinstance(error, requests.Timeout) and getattr(cause, "errno", None) is None:  # not the kernel's
+                limit = self._http.timeout(request["params"])
+                raise StoreUnavailable(f"Consul at {self._url} did not answer within {limit:.3g} s") from error
+            said = getattr(cause, "strerror", None) or str(cause)
+            reason = "the store is closed" if self._closed.is_set() else said
             raise StoreUnavailable(f"Consul at {self._url} cannot be reached: {reason}") from error
         self.skew = ahead_of(response.headers.get("Date"), time.time(), self.skew)
         return response
@@ -342,11 +344,11 @@ def operation(root: str, change: Change) -> dict[str, Any]:
     return {"KV": {"Key": f"{root}/{change.key}", **fields}}
 
 
-def innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> BaseException:
     """The cause below requests' and urllib3's wrappings, which repeat the URL and hide what happened."""
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return getattr(error, "strerror", None) or str(error)
+    return error
 
 
 def shortened(text: str) -> str:

@@ -9,8 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from names.messages import Member, Update, encode
-from names.process import differences
+from names.messages import Member, Update, lines
 
 POOL, HERE = "10.64.0.0/12", "127.0.0.1"
 
@@ -22,8 +21,7 @@ class Running:
 
     def tell(self, update: Update) -> None:
         assert self.process.stdin is not None
-        for part in differences(Update(), update):
-            self.process.stdin.write(encode(part))
+        self.process.stdin.writelines(lines(update))
         self.process.stdin.flush()
 
     def cpu(self) -> float:

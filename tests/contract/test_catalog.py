@@ -1,5 +1,6 @@
 """Containers as services in a real Consul: told, told anew, taken back, and only with the right to do so."""
 
+import re
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_address
@@ -162,5 +163,21 @@ def test_a_container_in_two_networks_is_one_service() -> None:
     assert services_of([replace(one, labels={}) for one in both]) == ({}, {})
 
 
-def test_a_node_is_a_word_of_dns() -> None:
-    assert node_of("prod/eu", "host_1.example") == "flannelpy-prod-eu-host-1-example"
+def test_a_node_is_a_word_of_dns_and_has_no_suffix_where_none_is_needed() -> None:
+    assert node_of("flannelpy", "host-1") == "flannelpy-flannelpy-host-1"
+    assert re.fullmatch("flannelpy-prod-eu-host-1-example-[0-9a-f]{8}", node_of("prod/eu", "Host_1.example"))
+
+
+@pytest.mark.consul
+def test_hosts_whose_names_are_alike_take_no_service_of_each_other_away(open_agent: ConsulAgent) -> None:
+    hosts = [("a", name) for name in ("b-c", "b.c", "b_c", "B-C", "b--c")] + [("a-b", "c"), ("a/b", "c")]
+    nodes = [node_of(*host) for host in hosts]
+    assert len({node.lower() for node in nodes}) == len(hosts)
+    with closing(ConsulStore(open_agent.url, "a")) as consul:
+        for number, node in enumerate(nodes):
+            mine = [attachment("shop", container=f"c{number}")]
+            Services(consul, node, lambda: HERE, lambda mine=mine: mine, lambda: None).tell()  # type: ignore[misc]
+        assert [[*consul.services(node)] for node in nodes] == [[f"flannelpy-c{n}"] for n in range(len(nodes))]
+        assert consul.services(nodes[0].upper()) == consul.services(nodes[0])  # so capital letters tell nobody apart
+        for node in nodes:
+            consul.deregister(node)

@@ -63,12 +63,16 @@ class NamespaceHost:
 
 @pytest.fixture
 def two_hosts() -> Iterator[tuple[NamespaceHost, NamespaceHost]]:
+    insist_on_root()
+    with cabled() as hosts:
+        yield hosts
+
+
+def insist_on_root() -> None:
     if os.geteuid() != 0:
         needs = "network namespaces need root"
         demanded = os.environ.get("CI") or os.environ.get("LAB_REQUIRED")
         (pytest.fail if demanded else pytest.skip)(needs)
-    with cabled() as hosts:
-        yield hosts
 
 
 @contextmanager

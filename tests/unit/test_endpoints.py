@@ -5,23 +5,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+from types import MappingProxyType
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.directory import Directory
 from cluster.dockerd import EngineUnavailable
 from cluster.endpoints import AT_ONCE, LABEL_BYTES, Endpoints, difference, told_labels
 from cluster.engine import EngineContainer, EngineEndpoint, Event, Glance, read_container
-from cluster.names import Names, askers, named_here
+from cluster.names import Names, askers
 from cluster.reclaim import give_up
 from driver.endpoints import join_answer, resolver_route
 from driver.journal import Journal
 from driver.model import Endpoint, Network, StaticRoute
 from driver.view import View
-from names.messages import Update
-from names.process import differences
+from names.messages import Member
 from store import records
 from store.codec import decode, encode
 from store.feed import Announcing
@@ -500,26 +503,116 @@ def test_an_odd_key_or_a_damaged_record_keeps_no_host_from_being_given_up(store:
 # what the resolver is told
 
 
+@dataclass
+class Seen:
+    """What this host knows of all."""
+
+    journal: Journal = field(default_factory=lambda: Journal(MemoryStore()))
+    everybody: dict[str, records.Endpoint] = field(default_factory=dict)
+    own: dict[str, records.Endpoint] | None = None  # until Docker was asked
+    silent: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.names = Names(
+            self.journal, HERE, lambda: MappingProxyType(self.everybody), lambda: self.own, lambda: self.silent
+        )
+
+    def says(self, key: str, record: records.Endpoint | None) -> None:
+        """The store, of an endpoint."""
+        others = {other: it for other, it in self.everybody.items() if other != key}
+        self.everybody = others | ({key: record} if record else {})
+        self.names.heard_of({key})
+
+    def news(self, *, afresh: bool = False) -> dict[str, Member | None]:
+        return self.names.untold(afresh).members
+
+
+THEIRS, ELSEWHERE = records.endpoint_key(WEB, THERE, "e9"), records.endpoint_key(DB, THERE, "e9")
+
+
 def test_only_networks_of_this_host_are_named_and_its_own_as_it_knows_them() -> None:
-    theirs, elsewhere = records.endpoint_key(WEB, THERE, "e9"), records.endpoint_key(DB, THERE, "e9")
-    everybody = {theirs: SHOP, elsewhere: SHOP, KEY: SHOP}
-    networks = [network()]
-    assert set(named_here(networks, [], HERE, everybody, {})) == {theirs}
-    assert set(named_here(networks, [endpoint()], HERE, everybody, None)) == {theirs, KEY}  # Docker not asked yet
-    assert set(named_here(networks, [], HERE, everybody, None)) == {theirs}
+    seen = Seen(everybody={THEIRS: SHOP, ELSEWHERE: SHOP, KEY: SHOP})
+    assert seen.news(afresh=True) == {}
+    seen.journal.put_network(network())
+    assert set(seen.news()) == {THEIRS}
+    seen.journal.put_endpoint(endpoint())
+    assert set(seen.news()) == {KEY}  # Docker not asked yet
+    seen.own = {KEY: replace(SHOP, name="store")}
+    assert [member.name for member in seen.news().values() if member] == ["store"]
+    seen.own = {}
+    assert seen.news() == {KEY: None}
+    seen.journal.put_network(network(DB, "n2"))
+    assert set(seen.news()) == {ELSEWHERE}
+    seen.journal.remove_network("n1")
+    assert seen.news() == {THEIRS: None}
 
 
 def test_a_member_says_whether_its_host_is_silent_and_is_told_of_anew_when_that_changes() -> None:
-    journal, silent = Journal(MemoryStore()), set[str]()
-    journal.put_network(network())
-    theirs = records.endpoint_key(WEB, THERE, "e9")
-    names = Names(journal, HERE, lambda: {theirs: SHOP}, dict, lambda: silent)
-    before = names.known().members
-    silent.add(THERE)
-    told = [update.members for update in differences(Update(before), names.known())]
-    assert [member.silent for members in told for member in members.values() if member] == [True]
-    silent.clear()
-    assert names.known().members == before
+    seen = Seen(everybody={THEIRS: SHOP, records.endpoint_key(WEB, "h3", "e9"): SHOP})
+    seen.journal.put_network(network())
+    before = seen.news(afresh=True)
+    seen.silent = frozenset({THERE})
+    told = seen.news()
+    assert [(key, member.silent) for key, member in told.items() if member] == [(THEIRS, True)]
+    seen.silent = frozenset()
+    assert seen.news() == {THEIRS: before[THEIRS]}
+
+
+def test_a_change_among_many_endpoints_costs_no_look_at_the_others() -> None:
+    class Unlooked(dict[str, records.Endpoint]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("all were looked at")
+
+    many = {records.endpoint_key(WEB, f"h{number}", "e9"): SHOP for number in range(2, 50)}
+    seen = Seen(everybody=many)
+    seen.journal.put_network(network())
+    assert seen.news(afresh=True).keys() == many.keys()
+    seen.everybody = Unlooked(many | {THEIRS: replace(SHOP, name="store")})
+    seen.names.heard_of({THEIRS, "endpoints/x"})
+    assert [member.name for member in seen.news().values() if member] == ["store"]
+    assert seen.news() == {}
+
+
+keys = st.sampled_from([THEIRS, ELSEWHERE, KEY, records.endpoint_key(WEB, "h3", "e1")])
+shops = st.sampled_from([SHOP, replace(SHOP, name="store"), None])
+steps = (
+    st.tuples(st.just("says"), keys, shops)
+    | st.tuples(st.just("own"), st.none() | st.dictionaries(st.just(KEY), shops.filter(bool), max_size=1))
+    | st.tuples(st.just("silent"), st.frozensets(st.sampled_from([THERE, "h3"])))
+    | st.tuples(st.just("networks"), st.sets(st.sampled_from([WEB, DB])))
+    | st.tuples(st.just("news"))
+)
+
+
+@settings(deadline=None)
+@given(st.lists(steps, max_size=12))
+def test_told_change_by_change_it_is_as_if_told_at_once(happens: list[tuple[Any, ...]]) -> None:
+    seen, told, ids = Seen(), dict[str, Member](), {WEB: "n1", DB: "n2"}
+    seen.journal.put_endpoint(endpoint())
+
+    def tell() -> None:
+        for key, member in seen.news().items():
+            told.pop(key, None)
+            if member is not None:
+                told[key] = member
+
+    for what, *of in happens:
+        match what:
+            case "says":
+                seen.says(*of)
+            case "own":
+                seen.own = of[0]
+            case "silent":
+                seen.silent = of[0]
+            case "networks":
+                for pool, network_id in ids.items():
+                    seen.journal.remove_network(network_id)
+                    if pool in of[0]:
+                        seen.journal.put_network(network(pool, network_id))
+            case "news":
+                tell()
+    tell()
+    assert told == seen.news(afresh=True)
 
 
 def test_a_container_asks_for_all_its_networks_from_each_of_its_addresses() -> None:

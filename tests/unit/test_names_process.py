@@ -235,7 +235,8 @@ def test_a_process_that_died_is_started_again_and_told_everything() -> None:
         askers={HERE: (POOL,)},
         prefixes={POOL: (POOL,)},
     )
-    manager = Resolver([ip_address(HERE)], lambda: known, port)
+    news = Update()
+    manager = Resolver([ip_address(HERE)], lambda afresh: known if afresh else news, port)
     manager.start()
     try:
         first = manager._process
@@ -247,7 +248,7 @@ def test_a_process_that_died_is_started_again_and_told_everything() -> None:
         first.kill()
         first.wait()
         await_name(there, "shop")
-        known = Update({"1": Member(POOL, "web", "store", ("store",), ("10.64.0.1",))}, known.askers, known.prefixes)
+        news = Update({"1": Member(POOL, "web", "store", ("store",), ("10.64.0.1",))})
         manager.poke()
         await_name(there, "store")
     finally:
