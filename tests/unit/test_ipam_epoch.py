@@ -9,9 +9,9 @@ import pytest
 
 from ipam.epoch import Memory, Place, Watched, has_forgotten, has_missed, watched_on
 from ipam.errors import AddressTaken
-from ipam.journal import LOST
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
+from ipam.pool_journal import LOST
 from ipam.tenancy import LeaseLapsed, NameTaken, StoreForgot
 from store import records
 from store.codec import decode, encode
