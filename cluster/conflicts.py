@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cluster.engine import EngineNetwork
 from cluster.garbage import Ours
-from ipam.journal import LOST
+from ipam.pool_journal import LOST
 from ipam.spaces import SpacedPool
 from store.ip import IPAddress
 

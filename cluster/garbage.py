@@ -13,8 +13,9 @@ from typing import Protocol
 
 from cluster.engine import EngineNetwork
 from driver.model import Endpoint, Network
-from ipam.journal import CONTAINERS, Held, Lease
+from ipam.journal import Held
 from ipam.model import PoolId
+from ipam.pool_journal import CONTAINERS, Lease
 from ipam.spaces import SpacedPool
 from store.ip import IPAddress, IPNetwork
 

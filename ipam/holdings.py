@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ipam.commons import Commons
 from ipam.errors import IpamError, PoolConflict, PoolExhausted
-from ipam.journal import BORROWED, HeldBlock, PoolJournal
 from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.model import PoolId
+from ipam.pool_journal import BORROWED, HeldBlock, PoolJournal
 from ipam.pools import Claim, OtherGateway, Pools
 from store.codec import BadRecord
 from store.ip import IPAddress, IPNetwork, contains, overlap

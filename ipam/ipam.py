@@ -12,12 +12,13 @@ from ipam.book import REST
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, BadRequest, PoolConflict, PoolExhausted, not_in_use
 from ipam.holdings import Holdings
-from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Held, Journal, Lease, PoolJournal
+from ipam.journal import Held, Journal
 from ipam.ledger import Ledger, each_by_itself
 from ipam.lending import Lending
 from ipam.loans import Loans
 from ipam.model import AddressRequest, PoolId, PoolRequest
 from ipam.options import block_option, refuse_odd_size
+from ipam.pool_journal import BORROWED, ENDPOINT, HOST, LENT, RETURNING, Lease, PoolJournal
 from ipam.pools import HeldElsewhere, Pools
 from ipam.reservations import Reservations
 from ipam.tenancy import Tenancy

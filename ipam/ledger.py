@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from ipam.errors import IpamError, NoSuchPool
-from ipam.journal import Journal, PoolJournal
+from ipam.journal import Journal
 from ipam.model import PoolId
+from ipam.pool_journal import PoolJournal
 from ipam.tenancy import LeaseLapsed, Tenancy
 from store.codec import BadRecord
 from store.interface import Contended, StoreUnavailable

@@ -125,11 +125,11 @@ class Lending:
         """A borrowed address that no container has any more is for whoever wants it first. One that is not ours is left
         alone."""
         loan = self._loan(pool, address)
-        if loan is None or loan[0].host != self._host or loan[0].idle:
+        if loan is None or loan[0].host != self._host:
             return
         if loan[0].epoch != self._tenancy.epoch:
             self.give_back(pool, address)  # nobody could take it over
-        else:
+        elif not loan[0].idle:
             self._store.commit(Put(records.borrowed_key(pool, address), encode(replace(loan[0], idle=True)), loan[1]))
 
     def give_back(self, pool: IPNetwork, address: IPAddress) -> None:

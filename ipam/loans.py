@@ -8,10 +8,10 @@ from collections.abc import Collection
 
 from ipam.commons import Commons
 from ipam.errors import AddressTaken, PoolExhausted
-from ipam.journal import BORROWED, LENT, LOST, RETURNING
 from ipam.ledger import Ledger
 from ipam.lending import Lending, NoAnswer, Spare
 from ipam.model import PoolId
+from ipam.pool_journal import BORROWED, LENT, LOST, RETURNING
 from ipam.pools import HeldElsewhere, Pools, exhausted, unanswered
 from ipam.tenancy import Tenancy
 from store.interface import StoreUnavailable

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from ipam.commons import Commons
 from ipam.creating import Creating
 from ipam.errors import AddressTaken
-from ipam.journal import BORROWED, ENDPOINT, PoolJournal
 from ipam.ledger import Ledger
 from ipam.model import PoolId
+from ipam.pool_journal import BORROWED, ENDPOINT, PoolJournal
 from ipam.tenancy import Tenancy
 from store.ip import IPAddress, IPNetwork
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from ipam.errors import BadRequest, PoolConflict, not_in_use
 from ipam.ipam import Ipam
-from ipam.journal import Held, Lease
+from ipam.journal import Held
 from ipam.ledger import each_by_itself
 from ipam.model import AddressRequest, PoolId, PoolRequest
+from ipam.pool_journal import Lease
 from store.ip import IPAddress, IPInterface, IPNetwork
 
 OPTION = "network"

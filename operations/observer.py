@@ -18,7 +18,7 @@ from driver.backends.interface import Underlay
 from driver.checksums import Checksums
 from driver.listener import Listener
 from driver.reconciler import Reconciler
-from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, LOST, RETURNING, Lease
+from ipam.pool_journal import BORROWED, ENDPOINT, HOST, LENT, LOST, RETURNING, Lease
 from ipam.tenancy import LeaseLapsed, Tenancy
 from operations import survey
 from operations.model import Address, Container, Host, LeaseState, Network, Picture, Status, StoreState, UnderlayState

@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ BINARY = Path(__file__).parent.parent / ".cache/bin/consul"
 MISSING = f"{BINARY} is missing: scripts/setup puts it there"
 PORTS = ("http", "https", "server", "serf_lan", "dns")
 START_TIMEOUT = 30  # seconds
+# Below those that Linux gives to connections: one of these must not have the port of a server that is away for a moment.
+FOR_SERVERS = range(12_000, 32_768)
 # Where a test run is killed, its servers go too. (The kernel means the thread that started them: use the main one.)
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
@@ -191,8 +194,11 @@ class ConsulServers:
 
 def free_ports(count: int) -> list[int]:
     """Ports nobody had a moment ago: all are held until the last is found, so they differ."""
+    found: list[int] = []
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(found) < count:
+            one = held.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("127.0.0.1", random.choice(FOR_SERVERS)))  # noqa: S311 - keeps no secret
+                found.append(one.getsockname()[1])
+    return found

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driver.model import Endpoint, Network, Published
-from ipam.journal import Held, Lease
+from ipam.journal import Held
+from ipam.pool_journal import Lease
 from store.codec import BadRecord, decode, encode
 from store.records import Block, NetworkSpec, Peer, Pool
 

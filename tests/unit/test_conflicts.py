@@ -10,9 +10,10 @@ from cluster.conflicts import Conflicts, conflicts
 from cluster.engine import Attached, EngineNetwork
 from cluster.garbage import Ours
 from driver.model import Network
-from ipam import journal
-from ipam.journal import ENDPOINT, Held, Lease
+from ipam import pool_journal
+from ipam.journal import Held
 from ipam.model import PoolId
+from ipam.pool_journal import ENDPOINT, Lease
 
 POOL, BLOCK, ADDRESS = ip_network("10.240.0.0/18"), ip_network("10.240.1.0/26"), ip_address("10.240.1.5")
 POOL_ID = PoolId(POOL)
@@ -38,7 +39,7 @@ def test_an_address_that_came_back_is_held_no_more() -> None:
 
 
 def test_an_address_that_was_lost_under_its_container_is_not_held() -> None:
-    lost = replace(HELD, leases={("", POOL): {ADDRESS: Lease("", journal.LOST)}})
+    lost = replace(HELD, leases={("", POOL): {ADDRESS: Lease("", pool_journal.LOST)}})
     assert [conflict.address for conflict in conflicts(lost, [ENGINE])] == [ADDRESS]
 
 

@@ -14,8 +14,9 @@ from cluster.dockerd import EngineUnavailable
 from cluster.engine import Attached, EngineNetwork, read_network
 from cluster.garbage import CONFIRMED, YOUNG, Collector, Garbage, LeakedAddress, LeakedPool, Ours, find
 from driver.model import Endpoint, Network
-from ipam.journal import BORROWED, ENDPOINT, HOST, LENT, Held, Lease
+from ipam.journal import Held
 from ipam.model import PoolId
+from ipam.pool_journal import BORROWED, ENDPOINT, HOST, LENT, Lease
 from store.ip import IPAddress
 from tests.unit.ipam_hosts import Host
 

@@ -14,7 +14,7 @@ import pytest
 from cluster import upkeep as upkeep_module
 from cluster.garbage import Ours
 from cluster.upkeep import Duty, Upkeep
-from ipam.journal import ENDPOINT, Lease
+from ipam.pool_journal import ENDPOINT, Lease
 from ipam.tenancy import LeaseLapsed
 from operations.metrics import Metrics
 from operations.observer import Observer, Sources

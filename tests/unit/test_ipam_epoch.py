@@ -9,9 +9,9 @@ import pytest
 
 from ipam.epoch import Memory, Place, Watched, has_forgotten, has_missed, watched_on
 from ipam.errors import AddressTaken
-from ipam.journal import LOST
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
+from ipam.pool_journal import LOST
 from ipam.tenancy import LeaseLapsed, NameTaken, StoreForgot
 from store import records
 from store.codec import decode, encode
@@ -310,6 +310,25 @@ def test_a_backup_lends_nothing_that_came_back_meanwhile(cluster: Cluster, a: Ho
     a.tenancy.beat()
     assert a.journal.pool(WEB).is_given(ip_address(address))
     assert records.borrowed_key(WEB, ip_address(address)) not in cluster.held_keys()
+
+
+def test_an_idle_address_of_a_backup_is_whosoever_wants_it_when_its_borrower_was_there(
+    cluster: Cluster, a: Host, b: Host
+) -> None:
+    pool = a.create()
+    b.create()
+    address = str(a.give(pool).ip)
+    a.release(pool, address)
+    b.give(pool, address)
+    b.release(pool, address)
+    old = backup(cluster.store)
+    periods_pass(a, b, count=1)
+    restore(cluster.store, old)
+    periods_pass(a, b)
+    b.settle()
+    c = cluster.host("c")
+    c.create()
+    assert str(c.give(pool, address).ip) == address
 
 
 def test_a_host_behind_its_fence_takes_nothing_back_before_the_others(cluster: Cluster, a: Host, b: Host) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from cluster.reclaim import give_up
 from ipam.errors import AddressTaken, PoolConflict, PoolExhausted
-from ipam.journal import ENDPOINT, Journal
+from ipam.journal import Journal
 from ipam.loans import IDLE_TIME
 from ipam.model import PoolId
+from ipam.pool_journal import ENDPOINT
 from store import records
 from store.interface import Store, StoreUnavailable
 from store.ip import IPAddress, IPInterface

@@ -1,6 +1,6 @@
 """The machine of tests/unit/ipam_machine.py over stores on this host; tests/contract has it over a real Consul.
 
-A run of all tests has 2000 examples in memory, 500 on SQLite and 120 in Consul, of 16 steps: what an example costs
+A run of all tests has 1800 examples in memory, 450 on SQLite and 120 in Consul, of 16 steps: what an example costs
 permits no more. In memory a third of that is Hypothesis's own; of SQLite's, a half is SQLite's, whose files are in
 memory, too: an fsync to a disk makes it four times as long, and the process dies here, not the machine.
 `make soak` runs more: SOAK_EXAMPLES says how many in memory, a quarter and a tenth of them on the others."""
@@ -19,7 +19,7 @@ from tests.quick_disk import quick_directory
 from tests.unit.ipam_hosts import restore
 from tests.unit.ipam_machine import Addresses
 
-EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "1800"))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from cluster.reclaim import close_empty, give_up
+from cluster.reclaim import Reclaimer, close_empty, give_up
 from ipam.errors import AddressTaken, NoSuchPool, PoolConflict, PoolExhausted
 from ipam.lending import Lending
 from ipam.loans import IDLE_TIME
@@ -16,7 +16,7 @@ from ipam.model import PoolId
 from ipam.pools import HeldElsewhere
 from ipam.tenancy import NameTaken
 from store import records
-from store.codec import BadRecord, decode
+from store.codec import BadRecord, decode, encode
 from store.interface import ABSENT, Change, Check, Delete, Entry, Put, Snapshot, Store, StoreUnavailable
 from store.ip import IPAddress, IPNetwork
 from store.memory import MemoryStore
@@ -51,6 +51,18 @@ class Meanwhile:
         self._inner.close()
 
 
+class BetweenLooks(Meanwhile):
+    """Likewise, but before each look at a single key."""
+
+    def get(self, key: str) -> Entry | None:
+        number, self._number = self._number, self._number + 1
+        self._happens.get(number, lambda: None)()
+        return self._inner.get(key)
+
+    def commit(self, *changes: Change) -> bool:
+        return self._inner.commit(*changes)
+
+
 def lose_the_lease(cluster: Cluster, host: Host) -> None:
     """As if it had been silent: another host takes back all that it holds."""
     entry = cluster.store.get(records.host_key(host.name))
@@ -72,9 +84,53 @@ def test_a_host_that_returns_while_it_is_given_up_keeps_what_is_left(
     assert blocks_of(cluster, "b") == set(b.journal.pool(WEB).blocks)
 
 
+@pytest.mark.parametrize("look", range(3))  # at its record twice, and at the mark
+def test_a_host_that_beats_at_the_last_moment_keeps_all(cluster: Cluster, a: Host, b: Host, look: int) -> None:
+    pool = a.create()
+    b.create()
+    address = b.give(pool)
+    beaten = BetweenLooks(cluster.store, {look: b.tenancy.beat})
+    a.reclaimer = Reclaimer(beaten, "a", TTL, a.tenancy.period, a.clock)
+    for _ in range(20):
+        a.clock.now += a.tenancy.period
+        a.tenancy.beat()
+        a.reclaimer.look()
+    assert b.journal.pool(WEB).is_given(address.ip)
+    assert blocks_of(cluster, "b") == set(b.journal.pool(WEB).blocks)
+
+
 def blocks_of(cluster: Cluster, host: str) -> set[IPNetwork]:
     entries = cluster.store.read(records.blocks_prefix(WEB)).entries
     return {records.block_of_key(key) for key, e in entries.items() if decode(records.Block, e.value).host == host}
+
+
+def test_what_changes_hands_while_a_host_is_given_up_leaves_the_rest_to_the_next_time(
+    cluster: Cluster, a: Host, b: Host
+) -> None:
+    c, pool = cluster.host("c"), a.create()
+    b.create()
+    c.create()
+    address = str(a.give(pool).ip)
+    a.release(pool, address)
+    b.give(pool, address)
+    b.release(pool, address)
+    entry = cluster.store.get(records.host_key("b"))
+    assert entry
+    assert not give_up(Meanwhile(cluster.store, {1: lambda: c.give(pool, address)}), "b", entry.version)
+    lose_the_lease(cluster, b)
+    assert blocks_of(cluster, "b") == set()
+
+
+def test_the_wish_of_a_host_that_is_no_more_keeps_nobody_from_the_address(cluster: Cluster, a: Host, b: Host) -> None:
+    c, pool = cluster.host("c"), a.create()
+    b.create()
+    c.create()
+    address = a.give(pool).ip
+    a.release(pool, str(address))
+    wish = Put(records.wanted_key(WEB, address), encode(records.Wanted("b")), ABSENT)
+    assert cluster.store.commit(wish)
+    lose_the_lease(cluster, b)
+    assert c.give(pool, str(address)).ip == address
 
 
 def test_the_claims_of_a_host_that_was_given_up_fail(cluster: Cluster, a: Host, b: Host) -> None:
