@@ -19,7 +19,7 @@ BINARY = Path(__file__).parent.parent / ".cache/bin/consul"
 MISSING = f"{BINARY} is missing: scripts/setup puts it there"
 PORTS = ("http", "https", "server", "serf_lan", "dns")
 START_TIMEOUT = 30  # seconds
-# Below those that Linux gives to connections: one of these must not have the port of a server that is away for a moment.
+# Below those that Linux gives to connections, which must not have the port of a server that is away for a moment.
 FOR_SERVERS = range(12_000, 32_768)
 # Where a test run is killed, its servers go too. (The kernel means the thread that started them: use the main one.)
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -199,6 +199,6 @@ def free_ports(count: int) -> list[int]:
         while len(found) < count:
             one = held.enter_context(socket.socket())
             with suppress(OSError):
-                one.bind(("127.0.0.1", random.choice(FOR_SERVERS)))  # noqa: S311 - keeps no secret
+                one.bind(("127.0.0.1", random.choice(FOR_SERVERS)))
                 found.append(one.getsockname()[1])
     return found
