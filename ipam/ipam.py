@@ -180,12 +180,15 @@ class Ipam:
 
     def release_address(self, pool_id: PoolId, address: IPAddress, since: float | None = None) -> None:
         """The gateway and reserved addresses belong to the pool and go with it; anything unknown is fine. With `since`
-        only what was given at that moment: given again, it is somebody else's."""
+        only what was given at that moment: given again, it is somebody else's. Then it is known that no network of
+        Docker's here names the address, either: one that is borrowed goes back."""
         pool = pool_id.pool
         with self._ledger.lock(pool):
             journal = self._journal.pool(pool)
             if since not in (None, journal.given_since(address)):
                 return
+            if since is not None:
+                journal.unreserve_borrowed(address)
             journal.take_back(address)
         self._loans.return_quietly(pool)
         self._changed(pool)
@@ -255,7 +258,7 @@ class Ipam:
             return wanted  # not returned yet: still ours
         if lease is not None and lease.kind == RETURNING and self._loans.have_again(pool, wanted):
             return wanted
-        if journal.block_of(wanted) is None:
+        if journal.block_of(wanted) is None and not journal.is_reserved(wanted):
             self._holdings.take_block(pool_id, wanted)
             lease = journal.leases.get(wanted)
         if lease is not None and lease.kind == LENT:

@@ -53,6 +53,7 @@ class Lease:
     kind: str
     released: float | None = None  # seconds since the epoch
     since: float = 0.0  # when it was given, likewise
+    reserved: bool = False  # borrowed for all hosts: nobody's any more, until this host leaves the pool
 
 
 class PoolJournal:
@@ -175,10 +176,14 @@ class PoolJournal:
         return self._books.values()
 
     def reserve(self, address: IPAddress) -> None:
-        """Give this address of ours to nobody any more. One that was lost is its container's until that ends."""
+        """Give this address, ours or borrowed, to nobody any more. One that was lost is its container's until that
+        ends."""
         block = self.block_of(address)
-        if block is not None and address not in self.blocks[block].reserved:
-            held = self.blocks[block]
+        if block is None:
+            self._leases.put(address, replace(self.leases[address], reserved=True))
+            return
+        held = self.blocks[block]
+        if address not in held.reserved:
             self._blocks.put(block, replace(held, reserved=(*held.reserved, address)))
         if address in self.leases and self.leases[address].kind != LOST:
             self.forget(address)
@@ -187,11 +192,25 @@ class PoolJournal:
         for block, held in list(self.blocks.items()):
             if address in held.reserved:
                 self._blocks.put(block, replace(held, reserved=tuple(a for a in held.reserved if a != address)))
+        self.unreserve_borrowed(address)
+
+    def unreserve_borrowed(self, address: IPAddress) -> None:
+        """It goes back then, and its holder keeps it back if the cluster does."""
+        if address in self.leases and self.leases[address].reserved:
+            self._leases.put(address, replace(self.leases[address], reserved=False))
+            self.free(address)
+
+    def kept_back(self) -> set[IPAddress]:
+        """All that are reserved, of ours and of what we borrowed."""
+        borrowed = {address for address, lease in self.leases.items() if lease.reserved}
+        return borrowed.union(*(held.reserved for held in self.blocks.values()))
 
     # addresses
 
     def is_reserved(self, address: IPAddress) -> bool:
-        return address == self.gateway or any(address in held.reserved for held in self.blocks.values())
+        lease = self.leases.get(address)
+        kept_back = lease is not None and lease.reserved
+        return kept_back or address == self.gateway or any(address in held.reserved for held in self.blocks.values())
 
     def is_given(self, address: IPAddress) -> bool:
         lease = self.leases.get(address)
@@ -299,7 +318,7 @@ class PoolJournal:
 
 def _is_worn(lease: Lease) -> bool:
     """Whether a container here has the address."""
-    return lease.released is None and lease.kind in CONTAINERS
+    return lease.released is None and not lease.reserved and lease.kind in CONTAINERS
 
 
 def _first(block: IPNetwork) -> int:

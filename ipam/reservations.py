@@ -14,7 +14,7 @@ from ipam.creating import Creating
 from ipam.errors import AddressTaken
 from ipam.ledger import Ledger
 from ipam.model import PoolId
-from ipam.pool_journal import BORROWED, ENDPOINT, PoolJournal
+from ipam.pool_journal import BORROWED, ENDPOINT
 from ipam.tenancy import Tenancy
 from store.ip import IPAddress, IPNetwork
 
@@ -35,7 +35,7 @@ class Reservations:
         self._ledger, self._commons, self._tenancy, self._pause = ledger, commons, tenancy, pause
         self._creating = Creating(ledger.journal, clock)
         # Where the journal may keep back what the cluster does not: a crash, or a lost answer, came between.
-        self._in_doubt = {pool for pool in ledger.pools() if _kept_back(ledger.of(pool))}
+        self._in_doubt = {pool for pool in ledger.pools() if ledger.of(pool).kept_back()}
 
     def reserve(self, wanted: Mapping[IPNetwork, Collection[IPAddress]], as_of: float = float("inf")) -> None:
         """Keep these addresses of these pools from every host: all, or none and AddressTaken. Pools that no network
@@ -47,7 +47,7 @@ class Reservations:
             try:
                 self._commons.reserve(held, lambda pool, addresses: self._keep_back(pool, addresses, as_of))
             except BaseException:
-                self._in_doubt |= {pool for pool in held if _kept_back(self._ledger.of(pool))}
+                self._in_doubt |= {pool for pool in held if self._ledger.of(pool).kept_back()}
                 raise
 
     def _keep_back(self, pool: IPNetwork, addresses: Collection[IPAddress], as_of: float) -> IPAddress | None:
@@ -61,8 +61,7 @@ class Reservations:
             if not free and not (journal.is_given(address) and asked_for):
                 return address
         for address in addresses:
-            if journal.block_of(address) is not None:  # else it stays lent: its holder keeps it back, then and later
-                journal.reserve(address)
+            journal.reserve(address)  # one that is borrowed stays lent: its holder keeps it back, then and later
         return None
 
     def grants(self, pool_id: PoolId, address: IPAddress) -> bool:
@@ -108,11 +107,7 @@ class Reservations:
         journal, known = self._ledger.of(pool), self._commons.reserved(pool)
         if not self._tenancy.trusts_store():
             return
-        for address in _kept_back(journal) - {*known}:
+        for address in journal.kept_back() - {*known}:
             journal.unreserve(address)
             log.info("reserved no more", extra={"address": address, "pool": pool})
         self._in_doubt.discard(pool)
-
-
-def _kept_back(journal: PoolJournal) -> set[IPAddress]:
-    return {address for held in journal.blocks.values() for address in held.reserved}

@@ -102,6 +102,8 @@ class ConsulAgent:
             "retry_interval": "1s",
             "retry_join": list(self.join),
             "performance": {"raft_multiplier": 1},
+            # Struck off after ten seconds, a server of three would leave two, of which none may be lost.
+            "autopilot": {"cleanup_dead_servers": False},
             "ports": {**self.ports, "grpc": -1, "serf_wan": -1},
         }
         if not self.acls:

@@ -61,7 +61,7 @@ def test_the_same_record_is_the_same_bytes_in_every_version() -> None:
         b'{"block_prefix":26,"closing":false,"docker_host":null,"gateway":"fd00::1","reserved":["10.0.0.1"]}'
     )
     assert encode(Lease("10.0.0.0/8", "endpoint", since=1.0)) == (
-        b'{"kind":"endpoint","pool_id":"10.0.0.0/8","released":null,"since":1.0}'
+        b'{"kind":"endpoint","pool_id":"10.0.0.0/8","released":null,"reserved":false,"since":1.0}'
     )
 
 
