@@ -133,7 +133,7 @@ class Loans:
 
     def have_again(self, pool: IPNetwork, address: IPAddress) -> bool:
         """Whether a borrowed address that came back is this host's once more; if not, it is like any other."""
-        if self._lending.take_over(pool, address):
+        if address not in self._commons.reserved(pool) and self._lending.take_over(pool, address):
             return True
         self._lending.give_back(pool, address)
         self._ledger.of(pool).forget(address)

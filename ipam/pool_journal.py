@@ -195,10 +195,14 @@ class PoolJournal:
         self.unreserve_borrowed(address)
 
     def unreserve_borrowed(self, address: IPAddress) -> None:
-        """It goes back then, and its holder keeps it back if the cluster does."""
-        if address in self.leases and self.leases[address].reserved:
-            self._leases.put(address, replace(self.leases[address], reserved=False))
-            self.free(address)
+        """It goes back, and its holder keeps it back if the cluster does: so no container may have it unasked."""
+        lease = self.leases.get(address)
+        if lease is None or not lease.reserved:
+            return
+        if self.block_of(address) is None:
+            self._leases.put(address, replace(lease, kind=RETURNING, reserved=False, released=self._clock()))
+        else:
+            self.forget(address)
 
     def kept_back(self) -> set[IPAddress]:
         """All that are reserved, of ours and of what we borrowed."""

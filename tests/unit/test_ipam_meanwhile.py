@@ -697,14 +697,20 @@ def test_a_pool_made_anew_with_another_gateway_gives_no_address_here(cluster: Cl
         a.give(pool)
 
 
-def test_a_loan_whose_block_the_borrower_took_meanwhile_is_given_by_one_of_both(cluster: Cluster) -> None:
-    """When it came back, the borrower took it for free in its block, and others for an idle loan."""
+def a_lender_that_left(cluster: Cluster) -> tuple[Host, Host, IPAddress]:
+    """It, the borrower, and the address that this one still has."""
     a, b = cluster.host("a"), cluster.host("b")
     a.create(TINY)
     b.create(TINY)
     address = next(iter(a.journal.pool(TINY).blocks))[2]
     b.give(PoolId(TINY), str(address))
     a.remove(PoolId(TINY))
+    return a, b, address
+
+
+def test_a_loan_whose_block_the_borrower_took_meanwhile_is_given_by_one_of_both(cluster: Cluster) -> None:
+    """When it came back, the borrower took it for free in its block, and others for an idle loan."""
+    a, b, address = a_lender_that_left(cluster)
     with suppress(PoolExhausted):
         while address not in [each for block in b.journal.pool(TINY).blocks for each in block]:
             b.give(PoolId(TINY))
@@ -721,12 +727,7 @@ def test_a_loan_whose_block_the_borrower_took_meanwhile_is_given_by_one_of_both(
 
 def test_a_loan_that_was_given_out_anew_as_an_address_of_ones_own_block_ends(cluster: Cluster) -> None:
     """Its key stayed until the host left the pool, and refused the address to every other host."""
-    a, b = cluster.host("a"), cluster.host("b")
-    a.create(TINY)
-    b.create(TINY)
-    address = next(iter(a.journal.pool(TINY).blocks))[2]
-    b.give(PoolId(TINY), str(address))
-    a.remove(PoolId(TINY))
+    a, b, address = a_lender_that_left(cluster)
     b.ipam._holdings.take_block(PoolId(TINY), address)
     b.line.cut = True
     b.release(PoolId(TINY), str(address))

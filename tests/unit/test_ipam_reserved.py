@@ -437,6 +437,23 @@ def test_a_borrowed_one_that_docker_releases_again_without_the_store_is_given_to
         b.give(PoolId(LAN), str(aux))
 
 
+def test_a_borrowed_one_that_is_garbage_without_the_store_is_given_to_nobody(a: Host, b: Host) -> None:
+    """No network of Docker's here names it any more. One elsewhere may."""
+    pool, _ = a.create(LAN), b.create(LAN)
+    aux = free_address_of(b)
+    a.give(pool, str(aux))
+    a.reserve(LAN, str(aux))
+    a.line.cut = True
+    a.ipam.release_address(pool, aux, a.journal.pool(LAN).given_since(aux))
+    for away in (True, False):
+        a.line.cut = away
+        with pytest.raises((AddressTaken, StoreUnavailable)):
+            a.give(pool, str(aux))
+    a.settle()
+    b.settle()
+    assert b.journal.pool(LAN).is_reserved(aux)
+
+
 def disk_or_line(host: Host, fated: int, fate: str, late: list[Callable[[], object]]) -> None:
     """From now on, the host's write of that number meets its fate."""
     writes = iter(range(1000))
